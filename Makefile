@@ -1,0 +1,45 @@
+# One command each: `make demo` runs the main job, `make test` the checks.  Both install what they need first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## a working .venv/bin/reeve
+
+$(STAMP): pyproject.toml requirements.lock .ci/find-python
+	@python="$$(.ci/find-python)" && echo "using $$python" && \
+	  { test -x $(BIN)/python || "$$python" -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## watch a leaking LLM service, judge it, verify the audit log
+	$(BIN)/reeve demo
+
+lint: $(STAMP) ## ruff, types, the house's import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## everything that CI runs
+	$(BIN)/python -m pytest
+	$(BIN)/reeve check
+	$(BIN)/reeve rules test
+	$(BIN)/reeve policies test
+
+bench: $(STAMP) ## ratios against a named baseline, in one run
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lock: ## resolve requirements.lock again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --all-extras \
+	  --no-annotate --no-header -o requirements.lock pyproject.toml .ci/build-requirements.in
+
+clean: ## remove what the build made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

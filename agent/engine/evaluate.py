@@ -1,0 +1,179 @@
+"""Detect, mask, judge: `Engine.evaluate` turns an event into an evaluation.
+
+Masking comes before judging, so that neither a policy nor a message made by one ever sees a raw value.  No clock, no
+chance, no I/O: the fingerprint and cache keys are given, and a recorded event always gives the same evaluation.
+Texts longer than a piece are scanned in overlapping pieces; what is over the limit is not scanned, said so, and cut
+out, because text that nobody looked at must not be passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from agent.engine.cache import ScanCache, Scanned
+from agent.engine.contracts import EventDetector, Judge, TextDetector
+from agent.engine.fingerprint import fingerprint
+from agent.engine.flatten import Flat, flatten
+from agent.engine.mask import Span, masked
+from agent.engine.texts import with_texts
+from agent.model import Direction, Evaluation, Event, Finding, Match, Sensitive
+
+# 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
+PIECE_CHARACTERS = 32 * 1024
+# A 4096-bit PEM key is 3 243 characters: any value up to this length lies whole in some piece.
+OVERLAP_CHARACTERS = 4 * 1024
+
+
+class _Hit(msgspec.Struct, frozen=True):
+    """A match with its detector and its place in the flat and in the original text."""
+
+    detector: TextDetector
+    match: Match
+    start: int
+    end: int
+
+
+class Engine:
+    """One set of detectors and policies; a reload makes another one, and the pipeline swaps them between two events."""
+
+    def __init__(
+        self,
+        *,
+        text_detectors: Sequence[TextDetector],
+        event_detectors: Sequence[EventDetector] = (),
+        judge: Judge | None = None,
+        fingerprint_key: bytes,
+        cache: ScanCache | None = None,
+        limit_characters: int = 1024 * 1024,
+    ) -> None:
+        self._text_detectors = tuple(text_detectors)
+        self._event_detectors = tuple(event_detectors)
+        self._judge = judge
+        self._key = fingerprint_key
+        self._limit = limit_characters
+        self.cache = cache
+
+    @property
+    def policy_digest(self) -> str:
+        return self._judge.digest if self._judge else ""
+
+    def evaluate(self, event: Event, *, is_window_complete: bool = True) -> Evaluation:
+        """The evaluation of one event; its texts are masked and hold no found value any more."""
+        findings: list[Finding] = []
+        unscanned: list[str] = []
+
+        def rewrite(field: str, text: Sensitive, direction: Direction, role: str) -> str:
+            scanned = self._scanned(text.reveal(), direction)
+            for finding in scanned.findings:
+                findings.append(msgspec.structs.replace(finding, field=field, direction=direction, role=role))
+            if scanned.unscanned and scanned.unscanned not in unscanned:
+                unscanned.append(scanned.unscanned)
+            return scanned.masked
+
+        body = with_texts(event.body, rewrite)
+        clean = msgspec.structs.replace(event, body=body) if body is not event.body else event
+        for detector in self._event_detectors:
+            findings.extend(detector.examine(clean))
+        results = self._judge.judge(clean, findings) if self._judge else ()
+        return Evaluation(
+            event=clean,
+            findings=tuple(findings),
+            results=tuple(results),
+            unscanned=tuple(unscanned),
+            policy_digest=self.policy_digest,
+            is_window_complete=is_window_complete,
+        )
+
+    def scan_text(self, text: Sensitive, direction: Direction) -> tuple[str, tuple[Finding, ...], str]:
+        """Masked text, findings (offsets in the original) and why a part was not scanned, for one text on its own."""
+        scanned = self._scanned(text.reveal(), direction)
+        return scanned.masked, scanned.findings, scanned.unscanned
+
+    def _scanned(self, text: str, direction: Direction) -> Scanned:
+        if not text:
+            return Scanned("", (), "")
+        if self.cache is None:
+            return self._scan(text, direction)
+        key = self.cache.key_of(text, direction)
+        scanned = self.cache.get(key)
+        if scanned is None:
+            scanned = self._scan(text, direction)
+            self.cache.put(key, scanned)
+        return scanned
+
+    def _scan(self, text: str, direction: Direction) -> Scanned:
+        unscanned = ""
+        whole = text
+        if len(text) > self._limit:
+            text, unscanned = text[: self._limit], "text_too_long"
+        flat = flatten(text)
+        hits: list[_Hit] = []
+        spans: list[Span] = []
+        for offset, piece, is_last in _pieces(flat.text):
+            for detector in self._text_detectors:
+                scan = detector.scan(piece, direction)
+                if scan.unscanned:
+                    unscanned = unscanned or scan.unscanned
+                    spans.append((*flat.origin(offset, offset + len(piece)), "UNSCANNED"))
+                for match in scan.matches:
+                    if is_last or match.start < len(piece) - OVERLAP_CHARACTERS:
+                        hits.append(_hit(flat, detector, match, offset))
+        kept = _resolved(hits)
+        findings = tuple(self._finding(flat, hit) for hit in kept)
+        spans += [(hit.start, hit.end, hit.match.entity) for hit in kept]
+        clean = masked(text, spans)
+        if len(whole) > len(text):
+            clean += f"[UNSCANNED {len(whole) - len(text)} characters]"
+        return Scanned(clean, findings, unscanned)
+
+    def _finding(self, flat: Flat, hit: _Hit) -> Finding:
+        match = hit.match
+        value = flat.text[match.start : match.end]
+        kind = hit.detector.kind
+        return Finding(
+            kind=kind,
+            entity=match.entity,
+            detector=hit.detector.name,
+            score=round(match.score, 4),
+            start=hit.start,
+            end=hit.end,
+            length=len(value),
+            fingerprint=fingerprint(self._key, value, kind),
+        )
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str, bool]]:
+    """(offset, piece, is last) of overlapping pieces."""
+    step = PIECE_CHARACTERS - OVERLAP_CHARACTERS
+    offset = 0
+    while len(text) - offset > PIECE_CHARACTERS:
+        yield offset, text[offset : offset + PIECE_CHARACTERS], False
+        offset += step
+    yield offset, text[offset:] if offset else text, True
+
+
+def _hit(flat: Flat, detector: TextDetector, match: Match, offset: int) -> _Hit:
+    placed = Match(match.entity, match.start + offset, match.end + offset, match.score)
+    return _Hit(detector, placed, *flat.origin(placed.start, placed.end))
+
+
+def _resolved(hits: Sequence[_Hit]) -> list[_Hit]:
+    """Hits in order of place, each once; what lies inside a secret, or inside the same entity, is a part of it."""
+    best: dict[tuple[str, int, int], _Hit] = {}
+    for hit in hits:
+        key = (hit.match.entity, hit.start, hit.end)
+        if key not in best or hit.match.score > best[key].match.score:
+            best[key] = hit
+    # Longest first; a hit can only lie in one that came before it.  `kept` stays small: findings, not matches of a gate.
+    kept: list[_Hit] = []
+    for hit in sorted(best.values(), key=lambda hit: (hit.start - hit.end, hit.detector.kind != "secret")):
+        if not any(
+            other.start <= hit.start
+            and hit.end <= other.end
+            and (other.detector.kind == "secret" or other.match.entity == hit.match.entity)
+            for other in kept
+        ):
+            kept.append(hit)
+    return sorted(kept, key=lambda hit: (hit.start, hit.end, hit.match.entity))

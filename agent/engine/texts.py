@@ -1,0 +1,121 @@
+"""Where the texts of an event are, and the same event with other texts.
+
+The walk is planned once per struct type from its annotations, so that an event without texts costs a few lookups.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from agent.model import Body, Direction, GenAiOperation, Sensitive, class_of
+
+_Shape: TypeAlias = Literal["text", "texts", "text_map", "struct", "structs"]
+Rewrite: TypeAlias = Callable[[str, Sensitive, Direction, str], str]
+"""(field, text, direction, role) -> the text to put in its place."""
+
+_DIRECTIONS: dict[str, Direction] = {
+    "log": "log",
+    "process": "process",
+    "kernel": "process",
+    "file": "file",
+    "network": "network",
+    "dns": "network",
+    "http": "network",
+}
+_PROMPT_ROLES = frozenset({"system", "user", "tool", "document", "other"})
+
+
+def _shape_of(annotation: Any) -> _Shape | None:
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        if Sensitive in arguments:
+            return "text"
+        shapes = {_shape_of(argument) for argument in arguments} - {None}
+        return shapes.pop() if len(shapes) == 1 else None
+    if origin is tuple:
+        inner = _shape_of(arguments[0])
+        return {"text": "texts", "struct": "structs"}.get(inner or "")  # type: ignore[return-value]
+    if origin is dict:
+        return "text_map" if _shape_of(arguments[1]) == "text" else None
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) and _plan_of(annotation):
+        return "struct"
+    return None
+
+
+_plans: dict[type, tuple[tuple[str, _Shape], ...]] = {}
+
+
+def _plan_of(struct: type) -> tuple[tuple[str, _Shape], ...]:
+    """The fields of a struct type that can hold text, with the shape in which they hold it."""
+    plan = _plans.get(struct)
+    if plan is None:
+        hints = typing.get_type_hints(struct)
+        plan = tuple((name, shape) for name in struct.__struct_fields__ if (shape := _shape_of(hints[name])))  # type: ignore[attr-defined]
+        _plans[struct] = plan
+    return plan
+
+
+def _rewritten(value: Any, shape: _Shape, path: str, visit: Callable[[str, Sensitive, str], str], role: str) -> Any:
+    match shape:
+        case "text":
+            return visit(path, value, role) if isinstance(value, Sensitive) else value
+        case "texts":
+            return tuple(
+                visit(f"{path}[{index}]", item, role) if isinstance(item, Sensitive) else item
+                for index, item in enumerate(value)
+            )
+        case "text_map":
+            return {
+                key: visit(f"{path}[{key}]", item, role) if isinstance(item, Sensitive) else item
+                for key, item in value.items()
+            }
+        case "struct":
+            return None if value is None else _rewritten_struct(value, path, visit, role)
+        case "structs":
+            return tuple(_rewritten_struct(item, f"{path}[{index}]", visit, role) for index, item in enumerate(value))
+
+
+def _rewritten_struct(value: Any, path: str, visit: Callable[[str, Sensitive, str], str], role: str) -> Any:
+    changes: dict[str, Any] = {}
+    role = getattr(value, "role", role)
+    for name, shape in _plan_of(type(value)):
+        before = getattr(value, name)
+        if before:
+            after = _rewritten(before, shape, f"{path}.{name}" if path else name, visit, role)
+            if after is not before:
+                changes[name] = after
+    return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def with_texts(body: Body, rewrite: Rewrite) -> Body:
+    """The body with every `Sensitive` text replaced by what `rewrite` gives for it; anything else is unchanged."""
+    name = class_of(body)
+    is_genai = isinstance(body, GenAiOperation)
+    direction: Direction = _DIRECTIONS.get(name, "other")
+
+    def visit(field: str, text: Sensitive, role: str) -> str:
+        where: Direction = direction
+        if is_genai:
+            where = "completion" if role == "assistant" else "prompt"
+        return rewrite(field, text, where, role)
+
+    changed: Body = _rewritten_struct(body, name, visit, "")
+    return changed
+
+
+def texts_of(body: Body) -> Iterator[tuple[str, Sensitive, Direction, str]]:
+    """Every `Sensitive` text of a body: (field, text, direction, role)."""
+    found: list[tuple[str, Sensitive, Direction, str]] = []
+
+    def note(field: str, text: Sensitive, direction: Direction, role: str) -> str:
+        found.append((field, text, direction, role))
+        return ""
+
+    with_texts(body, note)
+    yield from found

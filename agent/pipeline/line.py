@@ -1,0 +1,235 @@
+"""The line itself: sources, channel, engine, deliveries; started from the end, stopped from the beginning.
+
+Start: sinks, then the engine's worker, then sources.  Stop: sources first, then the channel runs empty, then sinks are
+flushed, all before the drain deadline; what is left after it ends as errored, so that a source with a checkpoint reads
+it again.  This room never opens a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from agent.model import DropReason, Evaluation, Event, LossReport, Outcome, Resource, worst
+from agent.pipeline.channel import Channel, Parcel, Port, WhenFull
+from agent.pipeline.contracts import Sink, Source
+from agent.pipeline.delivery import Delivery, RetryPolicy
+from agent.pipeline.ledger import Ledger
+
+log = structlog.get_logger("reeve.pipeline")
+
+
+class Evaluator(Protocol):
+    """What the line asks of the engine."""
+
+    def evaluate(self, event: Event, *, is_window_complete: bool = True) -> Evaluation: ...
+
+
+Resolve = Callable[[Event], Resource]
+"""Who an event belongs to: the resource, as complete as it is known."""
+
+
+class Observer(Protocol):
+    """Told of each evaluation and of engine errors, for counting only."""
+
+    def evaluated(self, evaluation: Evaluation, seconds: float) -> None: ...
+
+    def engine_error(self, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """Sizes are in events, times in seconds."""
+
+    queue_events: int = 10_000
+    when_full: Mapping[str, WhenFull] = field(default_factory=dict)  # by source; a source not named blocks
+    sink_queue_batches: int = 16
+    sink_when_full: Mapping[str, WhenFull] = field(default_factory=dict)
+    drain_seconds: float = 25.0
+    retry: RetryPolicy = RetryPolicy()
+    incomplete_seconds: float = 60.0
+
+
+class Line:
+    """One run of the pipeline."""
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[Source],
+        sinks: Sequence[Sink],
+        evaluator: Evaluator,
+        ledger: Ledger,
+        observer: Observer | None = None,
+        resolve: Resolve | None = None,
+        settings: LineSettings | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._settings = settings or LineSettings()
+        self._sources = tuple(sources)
+        self.evaluator = evaluator  # swapped by a reload, between two events
+        self.ledger = ledger
+        self._observer = observer
+        self._resolve = resolve
+        self._channel = Channel(self._settings.queue_events, ledger)
+        chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
+        self._deliveries = [
+            Delivery(
+                sink,
+                ledger.sink(sink.name),
+                capacity=self._settings.sink_queue_batches,
+                when_full=self._settings.sink_when_full.get(sink.name, "block"),
+                retry=self._settings.retry,
+                chance=chance,
+            )
+            for sink in sinks
+        ]
+        self._incomplete_until = 0.0
+        self._settling: set[asyncio.Task[None]] = set()
+        self.is_running = False
+
+    @property
+    def sinks_down(self) -> tuple[str, ...]:
+        return tuple(delivery.sink.name for delivery in self._deliveries if delivery.is_down)
+
+    @property
+    def depth(self) -> int:
+        return self._channel.depth
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Run until every source has ended or `stop` is set, then drain.  Raises the first error of an `open`."""
+        stop = stop or asyncio.Event()
+        opened: list[Delivery] = []
+        try:
+            for delivery in self._deliveries:
+                opened.append(delivery)
+                await delivery.sink.open()
+            await self._run_open(stop)
+        finally:
+            self.is_running = False
+            for delivery in reversed(opened):
+                await delivery.sink.close()
+
+    async def _run_open(self, stop: asyncio.Event) -> None:
+        delivering = [asyncio.create_task(delivery.run()) for delivery in self._deliveries]
+        worker = asyncio.create_task(self._work())
+        reading = [asyncio.create_task(self._read(source)) for source in self._sources]
+        stopping = asyncio.create_task(stop.wait())
+        self.is_running = True
+        try:
+            await asyncio.wait([stopping, asyncio.gather(*reading)], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await self._drain(reading, worker, delivering)
+
+    async def _drain(
+        self, reading: list[asyncio.Task[None]], worker: asyncio.Task[None], delivering: list[asyncio.Task[None]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain_seconds
+
+        async def in_time(tasks: Sequence[asyncio.Task[None]]) -> bool:
+            if tasks:
+                await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
+            return all(task.done() for task in tasks)
+
+        for source in self._sources:
+            await source.stop()
+        is_done = await in_time(reading)
+        await self._channel.close()
+        is_done = await in_time([worker]) and is_done
+        is_done = await in_time(list(self._settling)) and is_done
+        if is_done:
+            for delivery in self._deliveries:
+                await delivery.finish()
+            is_done = await in_time(delivering)
+        if not is_done:
+            log.warning("The drain deadline passed; what is left will be read again where its source can.")
+        for task in (*reading, worker, *delivering):
+            task.cancel()
+        await asyncio.gather(*reading, worker, *delivering, return_exceptions=True)
+        for delivery in self._deliveries:
+            delivery.abandon()
+        while (parcel := await self._channel.get()) is not None:
+            self._end(parcel, [Outcome.ERRORED] * len(parcel.events))
+        if self._settling:
+            await asyncio.wait(self._settling)
+
+    async def _read(self, source: Source) -> None:
+        port = Port(source.name, self._channel, self.ledger, self._settings.when_full.get(source.name, "block"))
+        try:
+            await source.run(port)
+        except Exception as error:  # noqa: BLE001 - a task boundary: one source's bug does not stop the others
+            log.error("A source failed and has ended.", source=source.name, error=f"{type(error).__name__}: {error}")
+            self.ledger.source(source.name).decode_errors["source_failed"] += 1
+
+    async def _work(self) -> None:
+        while (parcel := await self._channel.get()) is not None:
+            try:
+                evaluations, outcomes = await asyncio.to_thread(self._evaluate, parcel)
+                offers = [await delivery.offer(evaluations) for delivery in self._deliveries] if evaluations else []
+            except asyncio.CancelledError:
+                self._end(parcel, [Outcome.ERRORED] * len(parcel.events))
+                raise
+            task = asyncio.create_task(self._settle(parcel, outcomes, offers))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    def _evaluate(self, parcel: Parcel) -> tuple[list[Evaluation], list[Outcome]]:
+        """Evaluations of the events that the engine could judge; an outcome for each event of the parcel."""
+        evaluations: list[Evaluation] = []
+        outcomes: list[Outcome] = []
+        for event in parcel.events:
+            is_complete = self._note_loss(parcel.source, event)
+            try:
+                if self._resolve is not None:
+                    event = _with_resource(event, self._resolve(event))
+                started = time.perf_counter()
+                evaluation = self.evaluator.evaluate(event, is_window_complete=is_complete)
+                if self._observer is not None:
+                    self._observer.evaluated(evaluation, time.perf_counter() - started)
+            except Exception as error:  # noqa: BLE001 - a task boundary: it becomes an outcome and a count
+                if self._observer is not None:
+                    self._observer.engine_error(error)
+                log.error("An event could not be evaluated.", source=parcel.source, error=type(error).__name__)
+                outcomes.append(Outcome.ERRORED)
+                continue
+            evaluations.append(evaluation)
+            outcomes.append(Outcome.DELIVERED)
+        return evaluations, outcomes
+
+    def _note_loss(self, source: str, event: Event) -> bool:
+        """Whether the window this event falls in is complete; a loss report makes the coming time incomplete."""
+        now = time.perf_counter()
+        if isinstance(event.body, LossReport):
+            self.ledger.lose(source, event.body)
+            self._incomplete_until = now + self._settings.incomplete_seconds
+        return now >= self._incomplete_until
+
+    async def _settle(
+        self, parcel: Parcel, outcomes: list[Outcome], offers: list[asyncio.Future[Sequence[Outcome]]]
+    ) -> None:
+        answers = [await offer for offer in offers]
+        evaluated = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.DELIVERED]
+        for position, index in enumerate(evaluated):
+            outcomes[index] = worst(answer[position] for answer in answers)
+        self._end(parcel, outcomes)
+
+    def _end(self, parcel: Parcel, outcomes: Sequence[Outcome]) -> None:
+        for outcome in Outcome:
+            count = sum(one is outcome for one in outcomes)
+            if count:
+                reason: DropReason | None = "sink_queue_full" if outcome is Outcome.DROPPED else None
+                self.ledger.settle(parcel.source, outcome, count, reason)
+        parcel.receipt.settle(worst(outcomes))
+
+
+def _with_resource(event: Event, resource: Resource) -> Event:
+    return event if resource is event.resource else msgspec.structs.replace(event, resource=resource)

@@ -160,7 +160,7 @@ def _hit(flat: Flat, detector: TextDetector, match: Match, offset: int) -> _Hit:
 
 
 def _resolved(hits: Sequence[_Hit]) -> list[_Hit]:
-    """Hits in order of place, each once; what lies inside a secret, or inside the same entity, is a part of it."""
+    """Hits in order of place, each once; what lies inside a secret, or inside a longer and surer hit, is a part of it."""
     best: dict[tuple[str, int, int], _Hit] = {}
     for hit in hits:
         key = (hit.match.entity, hit.start, hit.end)
@@ -172,7 +172,11 @@ def _resolved(hits: Sequence[_Hit]) -> list[_Hit]:
         if not any(
             other.start <= hit.start
             and hit.end <= other.end
-            and (other.detector.kind == "secret" or other.match.entity == hit.match.entity)
+            and (
+                other.detector.kind == "secret"
+                or other.match.entity == hit.match.entity
+                or (other.match.score >= hit.match.score and other.end - other.start > hit.end - hit.start)
+            )
             for other in kept
         ):
             kept.append(hit)

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from agent.model import DropReason, LossReport, Outcome
+from agent.model import DropReason, Outcome
 from agent.pipeline.contracts import Batch, Receipt
 from agent.pipeline.ledger import Ledger
 
@@ -106,6 +106,3 @@ class Port:
 
     def read(self, count: int = 1) -> None:
         self._ledger.source(self._source).read += count
-
-    def lost(self, report: LossReport) -> None:
-        self._ledger.lose(self._source, report)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Generator, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from agent.model import Evaluation, Event, LossReport, Outcome
+from agent.model import Evaluation, Event, Outcome
 
 Batch: TypeAlias = Sequence[Event]
 
@@ -39,7 +39,7 @@ class Receipt:
 
 
 class Output(Protocol):
-    """Where a source sends to."""
+    """Where a source sends to.  Upstream loss is sent as an event with a `LossReport`."""
 
     async def send(self, events: Batch) -> Receipt:
         """Admit a batch.  Waits while the queue is full (`block`) or drops the batch at once (`drop_newest`)."""
@@ -51,10 +51,6 @@ class Output(Protocol):
 
     def read(self, count: int = 1) -> None:
         """Count units of input read (lines, messages), whatever became of them."""
-        ...
-
-    def lost(self, report: LossReport) -> None:
-        """Count what upstream lost before we had it."""
         ...
 
 

@@ -199,7 +199,8 @@ class Line:
                 if self._observer is not None:
                     self._observer.engine_error(error)
                 log.error("An event could not be evaluated.", source=parcel.source, error=type(error).__name__)
-                outcomes.append(Outcome.ERRORED)
+                # Rejected, not errored: the same event would fail again, and must not hold its source's checkpoint.
+                outcomes.append(Outcome.REJECTED)
                 continue
             evaluations.append(evaluation)
             outcomes.append(Outcome.DELIVERED)

@@ -1,0 +1,14 @@
+"""Settings of the `secrets` detector, as they stand under `detectors.secrets` in the configuration."""
+
+from __future__ import annotations
+
+import pydantic
+
+
+class SecretsConfig(pydantic.BaseModel):
+    """`exclude_entities` takes kinds out; a value equal to one in `allow_list` is no finding."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    exclude_entities: tuple[str, ...] = ()
+    allow_list: tuple[str, ...] = ()

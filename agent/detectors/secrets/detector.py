@@ -1,0 +1,58 @@
+"""The `secrets` detector: keys, tokens, private keys and connection strings, from the documents in `rules/secrets`.
+
+A recogniser runs only if one of its keywords is in the text; a checksum, an entropy bound and the allow list of
+documented example values decide what is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
+from agent.detectors.presidio.timeouts import TimeoutWatch
+from agent.detectors.secrets.config import SecretsConfig
+from agent.engine import Scan
+from agent.model import Direction, FindingKind, Match
+
+
+class SecretsDetector:
+    """Secrets in a text; the same rules for every direction."""
+
+    name = "secrets"
+    kind: FindingKind = "secret"
+
+    def __init__(self, config: SecretsConfig, documents: Iterable[RecognizerDocument] = ()) -> None:
+        self._recognizers = [
+            DocumentRecognizer(document)
+            for document in documents
+            if document.supported_entity not in config.exclude_entities
+        ]
+        self._allow = frozenset(config.allow_list)
+        self._watch = TimeoutWatch()
+        self.rejected: Counter[str] = Counter()
+
+    def scan(self, text: str, direction: Direction) -> Scan:
+        del direction
+        before = self._watch.happened
+        lowered = text.lower()
+        matches: list[Match] = []
+        for recognizer in self._recognizers:
+            if recognizer.keywords and not any(keyword in lowered for keyword in recognizer.keywords):
+                continue
+            entity = recognizer.supported_entities[0]
+            for result in recognizer.analyze(text, [entity]):
+                if text[result.start : result.end] in self._allow:
+                    self.rejected["allow_list"] += 1
+                    continue
+                matches.append(Match(entity, result.start, result.end, result.score))
+        return Scan(_most_specific(matches), "regex_timeout" if self._watch.happened > before else "")
+
+
+def _most_specific(matches: list[Match]) -> list[Match]:
+    """One match for a place: the surer one, then the longer; a named kind beats a value beside a word."""
+    kept: list[Match] = []
+    for match in sorted(matches, key=lambda match: (-match.score, match.start - match.end)):
+        if not any(match.start < other.end and other.start < match.end for other in kept):
+            kept.append(match)
+    return sorted(kept, key=lambda match: match.start)

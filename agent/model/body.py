@@ -179,12 +179,18 @@ class KernelActivity(Struct, tag_field="class", tag="kernel"):
 
 
 class LossReport(Struct, tag_field="class", tag="loss"):
-    """Upstream lost events before we had them; `count` is a lower bound where `is_lower_bound`."""
+    """Upstream lost events before we had them; `count` is a lower bound where `is_lower_bound`.
+
+    `window_count` is what the same source lost in the `window_seconds` up to this report, this one included; the
+    pipeline fills it in.
+    """
 
     origin: str
     reason: str
     count: int = 0
     is_lower_bound: bool = False
+    window_count: int = 0
+    window_seconds: int = 0
 
 
 class StatusReport(Struct, tag_field="class", tag="status"):

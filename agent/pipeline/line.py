@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -92,6 +93,7 @@ class Line:
             for sink in sinks
         ]
         self._incomplete_until = 0.0
+        self._losses: dict[str, deque[tuple[float, int]]] = {}
         self._settling: set[asyncio.Task[None]] = set()
         self.is_running = False
 
@@ -187,7 +189,7 @@ class Line:
         evaluations: list[Evaluation] = []
         outcomes: list[Outcome] = []
         for event in parcel.events:
-            is_complete = self._note_loss(parcel.source, event)
+            event, is_complete = self._noted(parcel.source, event)
             try:
                 if self._resolve is not None:
                     event = _with_resource(event, self._resolve(event))
@@ -206,13 +208,22 @@ class Line:
             outcomes.append(Outcome.DELIVERED)
         return evaluations, outcomes
 
-    def _note_loss(self, source: str, event: Event) -> bool:
-        """Whether the window this event falls in is complete; a loss report makes the coming time incomplete."""
-        now = time.perf_counter()
+    def _noted(self, source: str, event: Event) -> tuple[Event, bool]:
+        """The event, a loss report with its window's total filled in; and whether the event's window is complete."""
+        now = time.monotonic()
+        window = self._settings.incomplete_seconds
         if isinstance(event.body, LossReport):
             self.ledger.lose(source, event.body)
-            self._incomplete_until = now + self._settings.incomplete_seconds
-        return now >= self._incomplete_until
+            losses = self._losses.setdefault(source, deque())
+            losses.append((now, event.body.count))
+            while losses and losses[0][0] < now - window:
+                losses.popleft()
+            self._incomplete_until = now + window
+            body = msgspec.structs.replace(
+                event.body, window_count=sum(count for _, count in losses), window_seconds=int(window)
+            )
+            event = msgspec.structs.replace(event, body=body)
+        return event, now >= self._incomplete_until
 
     async def _settle(
         self, parcel: Parcel, outcomes: list[Outcome], offers: list[asyncio.Future[Sequence[Outcome]]]

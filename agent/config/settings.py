@@ -1,0 +1,94 @@
+"""The agent's configuration file.  A changed setting needs a restart; rules and policies reload on their own."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+API_VERSION = "reeve.dev/v1alpha1"
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(_Strict):
+    """Where `/metrics`, `/healthz` and `/readyz` are served.  Another address than loopback must be meant."""
+
+    listen: str = "127.0.0.1:9464"
+    allow_remote: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _is_safe(self) -> HttpSettings:
+        host, port = self.address
+        is_loopback = host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
+        if not is_loopback and not self.allow_remote:
+            raise ValueError(f"{self.listen} is not loopback; set http.allow_remote: true if others may read the metrics")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"{port} is no port")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        try:
+            return host.strip("[]") or "127.0.0.1", int(port)
+        except ValueError as error:
+            raise ValueError(f"{self.listen!r} is no host:port") from error
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class RetrySettings(_Strict):
+    first_seconds: Annotated[float, Field(gt=0)] = 0.1
+    longest_seconds: Annotated[float, Field(gt=0)] = 30.0
+    give_up_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+
+class PipelineSettings(_Strict):
+    """Sizes are in events, times in seconds."""
+
+    queue_events: Annotated[int, Field(ge=1)] = 10_000
+    when_full: dict[str, Literal["block", "drop_newest"]] = {}
+    sink_queue_batches: Annotated[int, Field(ge=1)] = 16
+    sink_when_full: dict[str, Literal["block", "drop_newest"]] = {}
+    drain_seconds: Annotated[float, Field(ge=0)] = 25.0
+    retry: RetrySettings = RetrySettings()
+    text_limit_characters: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    scan_cache_bytes: Annotated[int, Field(ge=0)] = 16 * 1024 * 1024
+    incomplete_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+
+class LogSettings(_Strict):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class Settings(_Strict):
+    """`sources`, `detectors` and `sinks` map a name of one's own to its settings; `type` names the plug-in if it is
+    another.  `foreign_plugins` allows plug-ins that do not come with the agent, by name."""
+
+    api_version: Literal["reeve.dev/v1alpha1"] = Field(API_VERSION, alias="apiVersion")
+    kind: Literal["AgentConfig"] = "AgentConfig"
+    node: str = ""
+    state_dir: Path = Path("/var/lib/reeve")
+    rules: tuple[Path, ...] = ()
+    policies: tuple[Path, ...] = ()
+    fingerprint_key_file: Path | None = None
+    http: HttpSettings | None = HttpSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    log: LogSettings = LogSettings()
+    sources: dict[str, dict[str, Any] | None] = {}
+    detectors: dict[str, dict[str, Any] | None] = {"pii": {}, "secrets": {}}
+    sinks: dict[str, dict[str, Any] | None] = {}
+    foreign_plugins: tuple[str, ...] = ()

@@ -1,0 +1,81 @@
+"""The judge: all rules of a policy set, asked only for the events they concern.
+
+An expression that errs gives the result `error`, never a pass.  `scored: "false"` turns a fail into a warn, as Kyverno
+does.  Values are bound once for an event, and only if a rule gets that far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from agent.model import Event, Finding, PolicyResult, Status
+from agent.policy.cel import CelError
+from agent.policy.compiled import CompiledRule, Compiler
+from agent.policy.match import Index
+
+
+class _Bound:
+    """One event's values, made when first asked for."""
+
+    def __init__(self, compiler: Compiler, event: Event, findings: Sequence[Finding]) -> None:
+        self._compiler = compiler
+        self._event = event
+        self._findings = findings
+
+    @cached_property
+    def activation(self) -> Any:
+        return self._compiler.environment.activation(self._compiler.vocabulary.bind(self._event, self._findings))
+
+    @cached_property
+    def tree(self) -> dict[str, Any]:
+        return self._compiler.vocabulary.tree(self._event, self._findings)
+
+
+class PolicyJudge:
+    """Judges by a fixed set of compiled rules; a reload makes another judge."""
+
+    def __init__(self, compiler: Compiler, rules: Sequence[CompiledRule], digest: str) -> None:
+        self._compiler = compiler
+        self.rules = tuple(rules)
+        self._digest = digest
+        self._index: Index[CompiledRule] = Index((rule.document.match, rule) for rule in rules)
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    def judge(self, event: Event, findings: Sequence[Finding]) -> list[PolicyResult]:
+        bound = _Bound(self._compiler, event, findings)
+        return [
+            self._result(rule, bound) for rule in self._index.candidates(event) if rule.concerns(event)
+        ]
+
+    def _result(self, rule: CompiledRule, bound: _Bound) -> PolicyResult:
+        environment = self._compiler.environment
+        message = ""
+        try:
+            if not all(environment.truth(expression, bound.activation) for expression in rule.preconditions):
+                return self._said(rule, "skip", "")
+            status, own_message = rule.check(bound.activation, lambda: bound.tree)
+            if status == "fail":
+                message = (own_message or rule.message).render(bound.activation)
+        except CelError as error:
+            return self._said(rule, "error", f"could not be evaluated: {error}")
+        if status == "fail" and not rule.is_scored:
+            return self._said(rule, "warn", message)
+        return self._said(rule, status, message)
+
+    @staticmethod
+    def _said(rule: CompiledRule, status: Status, message: str) -> PolicyResult:
+        return PolicyResult(
+            policy=rule.policy,
+            rule=rule.document.name,
+            status=status,
+            message=message,
+            severity=rule.severity,
+            category=rule.category,
+            controls=rule.controls,
+            is_scored=rule.is_scored,
+        )

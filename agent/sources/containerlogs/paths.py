@@ -7,6 +7,8 @@ symbolic links as `<pod>_<namespace>_<container>-<id>.log`; Docker as `<id>/<id>
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -66,3 +68,8 @@ def parse_path(path: str, node: str = "") -> LogPath | None:
         resource = Resource(node=node, container_id=match["id"])
         return LogPath(resource, "docker", 0, order, pure.name.removesuffix(".gz") if number else "", compressed)
     return None
+
+
+def matches(patterns: Sequence[str], name: str) -> bool:
+    """Whether a name is one of the patterns; `*` and `?` are wildcards."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

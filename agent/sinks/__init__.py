@@ -1,0 +1,1 @@
+"""Adapters that hand evaluations on.  They see masked evaluations only."""

@@ -1,0 +1,171 @@
+"""Every metric, in one table, and the collector that reads the ledger and the tally when Prometheus asks.
+
+No pod, path, pid or text of a workload is ever a label.  README.md beside this file explains each metric; a test holds
+the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from agent import VERSION
+from agent.pipeline import Ledger
+from agent.telemetry.tally import BUCKETS, Tally
+
+
+class MetricRow(NamedTuple):
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+METRICS: tuple[MetricRow, ...] = (
+    MetricRow("reeve_build_info", "gauge", ("version", "node"), "1, with the version of the agent."),
+    MetricRow("reeve_source_read", "counter", ("source",), "Lines or messages read, whatever became of them."),
+    MetricRow("reeve_decode_errors", "counter", ("source", "error"), "Input that became no event, by the error's name."),
+    MetricRow("reeve_events_admitted", "counter", ("source",), "Events that a source handed to the pipeline."),
+    MetricRow("reeve_events_ended", "counter", ("source", "outcome"), "Events by outcome: delivered, rejected, errored."),
+    MetricRow("reeve_events_dropped", "counter", ("source", "reason"), "Events that were let go, by reason."),
+    MetricRow("reeve_events_in_flight", "gauge", ("source",), "Events admitted that have not ended."),
+    MetricRow("reeve_events_lost", "counter", ("source", "reason"), "Events lost upstream, before the agent had them."),
+    MetricRow("reeve_events_evaluated", "counter", ("source", "class"), "Events evaluated, by event class."),
+    MetricRow("reeve_queue_events", "gauge", (), "Events waiting for the engine."),
+    MetricRow("reeve_ledger_balanced", "gauge", (), "1 if admitted = ended + in flight for every source."),
+    MetricRow("reeve_findings", "counter", ("kind", "entity", "direction"), "What detectors found, by entity."),
+    MetricRow("reeve_rejected_matches", "counter", ("detector", "rule"), "Matches that were not reported, by the rule that said no."),
+    MetricRow("reeve_texts_unscanned", "counter", ("reason",), "Texts a part of which was not scanned."),
+    MetricRow("reeve_policy_results", "counter", ("policy", "rule", "status", "severity"), "Results of policy rules."),
+    MetricRow("reeve_policy_info", "gauge", ("digest",), "1, with the digest of the policy set in force."),
+    MetricRow("reeve_policy_rules", "gauge", (), "Policy rules in force."),
+    MetricRow("reeve_reloads", "counter", ("what", "outcome"), "Reloads of rules and policies, by outcome."),
+    MetricRow("reeve_reload_broken", "gauge", ("what",), "1 while files on disk are broken and the last good set is in force."),
+    MetricRow("reeve_evaluation_seconds", "histogram", (), "Time to detect, mask and judge one event."),
+    MetricRow("reeve_engine_errors", "counter", ("error",), "Events the engine failed on, by exception type."),
+    MetricRow("reeve_scan_cache_lookups", "counter", ("result",), "Look-ups of scanned texts: hit or miss."),
+    MetricRow("reeve_scan_cache_bytes", "gauge", (), "Size of the cache of scanned texts."),
+    MetricRow("reeve_sink_evaluations", "counter", ("sink", "outcome"), "Evaluations by sink and outcome."),
+    MetricRow("reeve_sink_retries", "counter", ("sink",), "Times a sink was tried again."),
+    MetricRow("reeve_sink_queued", "gauge", ("sink",), "Evaluations waiting for a sink."),
+    MetricRow("reeve_sink_up", "gauge", ("sink",), "0 while a sink takes nothing."),
+)
+_ROWS = {row.name: row for row in METRICS}
+
+Samples = Iterable[tuple[Sequence[str], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is asked of the running agent at scrape time."""
+
+    node: str
+    queue_events: Callable[[], int]
+    sinks_down: Callable[[], Sequence[str]]
+    rejected: Callable[[], Mapping[str, Mapping[str, int]]]  # detector -> rule -> count
+    policy_digest: Callable[[], str]
+    policy_rules: Callable[[], int]
+    broken: Callable[[], Mapping[str, bool]]  # rules, policies -> whether the files on disk are broken
+    cache: Callable[[], tuple[int, int, int]]  # hits, misses, bytes
+
+
+class AgentCollector(Collector):
+    """Reads everything when scraped."""
+
+    def __init__(self, ledger: Ledger, tally: Tally, gauges: Gauges) -> None:
+        self._ledger = ledger
+        self._tally = tally
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        samples = {**self._ledger_samples(), **self._tally_samples(), **self._gauge_samples()}
+        for row in METRICS:
+            if row.kind == "histogram":
+                yield self._latency(row)
+            else:
+                yield _family(row, samples.get(row.name, ()))
+
+    def _ledger_samples(self) -> dict[str, Samples]:
+        sources = self._ledger.sources
+        sinks = self._ledger.sinks
+        return {
+            "reeve_source_read": [((name,), one.read) for name, one in sources.items()],
+            "reeve_decode_errors": [
+                ((name, error), count) for name, one in sources.items() for error, count in one.decode_errors.items()
+            ],
+            "reeve_events_admitted": [((name,), one.admitted) for name, one in sources.items()],
+            "reeve_events_ended": [
+                ((name, outcome), getattr(one, outcome))
+                for name, one in sources.items()
+                for outcome in ("delivered", "rejected", "errored")
+            ],
+            "reeve_events_dropped": [
+                ((name, reason), count) for name, one in sources.items() for reason, count in one.dropped.items()
+            ],
+            "reeve_events_in_flight": [((name,), one.in_flight) for name, one in sources.items()],
+            "reeve_events_lost": [
+                ((name, reason), count) for name, one in sources.items() for reason, count in one.lost.items()
+            ],
+            "reeve_ledger_balanced": [((), float(self._ledger.is_balanced))],
+            "reeve_sink_evaluations": [
+                ((name, outcome), getattr(one, outcome))
+                for name, one in sinks.items()
+                for outcome in ("delivered", "dropped", "rejected", "dead_lettered")
+            ],
+            "reeve_sink_retries": [((name,), one.retries) for name, one in sinks.items()],
+            "reeve_sink_queued": [((name,), one.queued) for name, one in sinks.items()],
+        }
+
+    def _tally_samples(self) -> dict[str, Samples]:
+        tally = self._tally
+        return {
+            "reeve_events_evaluated": list(tally.events.items()),
+            "reeve_findings": list(tally.findings.items()),
+            "reeve_texts_unscanned": [((reason,), count) for reason, count in tally.unscanned.items()],
+            "reeve_policy_results": list(tally.results.items()),
+            "reeve_reloads": list(tally.reloads.items()),
+            "reeve_engine_errors": [((name,), count) for name, count in tally.engine_errors.items()],
+        }
+
+    def _gauge_samples(self) -> dict[str, Samples]:
+        gauges = self._gauges
+        down = set(gauges.sinks_down())
+        hits, misses, size = gauges.cache()
+        return {
+            "reeve_build_info": [((VERSION, gauges.node), 1.0)],
+            "reeve_queue_events": [((), gauges.queue_events())],
+            "reeve_rejected_matches": [
+                ((detector, rule), count)
+                for detector, rules in gauges.rejected().items()
+                for rule, count in list(rules.items())
+            ],
+            "reeve_policy_info": [((gauges.policy_digest(),), 1.0)],
+            "reeve_policy_rules": [((), gauges.policy_rules())],
+            "reeve_reload_broken": [((what,), float(broken)) for what, broken in gauges.broken().items()],
+            "reeve_scan_cache_lookups": [(("hit",), hits), (("miss",), misses)],
+            "reeve_scan_cache_bytes": [((), size)],
+            "reeve_sink_up": [((name,), float(name not in down)) for name in self._ledger.sinks],
+        }
+
+    def _latency(self, row: MetricRow) -> Metric:
+        family = HistogramMetricFamily(row.name, row.help)
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), list(self._tally.latency_counts), strict=True):
+            total += count
+            buckets.append((bound, total))
+        family.add_metric([], buckets, self._tally.latency_sum)
+        return family
+
+
+def _family(row: MetricRow, samples: Samples) -> Metric:
+    kind = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
+    family = kind(row.name, row.help, labels=row.labels)
+    for labels, value in samples:
+        family.add_metric(list(labels), value)
+    return family

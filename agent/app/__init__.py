@@ -1,0 +1,1 @@
+"""Puts the parts together: settings to an agent that runs, a replay, a scan, a check."""

@@ -1,0 +1,183 @@
+"""The agent as a long-running process: line, metrics, health, reload, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from agent import VERSION
+from agent.app.loading import plugin_name, plugin_settings
+from agent.app.places import default_directory, load_key
+from agent.app.reload import Ruleset, watch
+from agent.config import Document, Problem, Problems, Settings, read, typed
+from agent.engine import Engine
+from agent.pipeline import Ledger, Line, LineSettings, RetryPolicy, Sink, Source
+from agent.plugins import Group, Surroundings, spec_of
+from agent.telemetry import AgentCollector, Gauges, HttpServer, Tally
+
+log = structlog.get_logger("reeve.agent")
+
+
+def load_settings(path: Path) -> tuple[Settings, Document]:
+    """The settings of a file, with default directories filled in.  Raises Problems."""
+    documents = read(path)
+    if len(documents) != 1:
+        raise Problems([Problem(str(path), 0, "", f"holds {len(documents)} documents", "keep exactly one AgentConfig")])
+    return with_defaults(typed(Settings, documents[0])), documents[0]
+
+
+def with_defaults(settings: Settings) -> Settings:
+    changes: dict[str, Any] = {}
+    for name in ("rules", "policies"):
+        if not getattr(settings, name):
+            changes[name] = default_directory(name)
+    if not settings.node:
+        changes["node"] = platform.node()
+    return settings.model_copy(update=changes) if changes else settings
+
+
+def surroundings_of(settings: Settings) -> Surroundings:
+    return Surroundings(node=settings.node, state_dir=settings.state_dir, rules=settings.rules)
+
+
+def build_plugins(group: Group, settings: Settings, document: Document) -> list[Any]:
+    """All configured plug-ins of a group.  Raises Problems with the mistakes of all, at their lines."""
+    made: list[Any] = []
+    problems: list[Problem] = []
+    surroundings = surroundings_of(settings)
+    configured: Mapping[str, dict[str, Any] | None] = getattr(settings, group)
+    for name, config in configured.items():
+        try:
+            spec = spec_of(group, plugin_name(name, config), settings.foreign_plugins, document.file)
+            inner = Document(
+                document.file,
+                plugin_settings(config),
+                {path[2:]: line for path, line in document.lines.items() if path[:2] == (group, name)},
+            )
+            made.append(spec.build(typed(spec.config, inner), name, surroundings))
+        except Problems as error:
+            for problem in error.problems:
+                where = f"{group}.{name}" + (f".{problem.where}" if problem.where and problem.where != f"{group}.{name}" else "")
+                line = problem.line or document.line_of((group, name))
+                problems.append(Problem(problem.file, line, where, problem.what, problem.remedy))
+    if problems:
+        raise Problems(problems)
+    return made
+
+
+def line_settings(settings: Settings) -> LineSettings:
+    pipeline = settings.pipeline
+    retry = pipeline.retry
+    return LineSettings(
+        queue_events=pipeline.queue_events,
+        when_full=pipeline.when_full,
+        sink_queue_batches=pipeline.sink_queue_batches,
+        sink_when_full=pipeline.sink_when_full,
+        drain_seconds=pipeline.drain_seconds,
+        retry=RetryPolicy(retry.first_seconds, retry.longest_seconds, retry.give_up_seconds),
+        incomplete_seconds=pipeline.incomplete_seconds,
+    )
+
+
+class Agent:
+    """One agent.  Made from settings (raises Problems), then `run`."""
+
+    def __init__(self, settings: Settings, document: Document, *, sinks: Sequence[Sink] = ()) -> None:
+        self.settings = settings
+        self.ledger = Ledger()
+        self.tally = Tally()
+        key_file = settings.fingerprint_key_file or settings.state_dir / "keys" / "fingerprint.key"
+        self.ruleset = Ruleset(settings, surroundings_of(settings), load_key(key_file), self.tally, document.file)
+        sources: list[Source] = build_plugins("sources", settings, document)
+        self.line = Line(
+            sources=sources,
+            sinks=[*build_plugins("sinks", settings, document), *sinks],
+            evaluator=self.ruleset.engine,
+            ledger=self.ledger,
+            observer=self.tally,
+            settings=line_settings(settings),
+        )
+        self.http: HttpServer | None = None
+
+    def _swap(self, engine: Engine) -> None:
+        self.line.evaluator = engine
+
+    def _gauges(self) -> Gauges:
+        ruleset = self.ruleset
+
+        def cache() -> tuple[int, int, int]:
+            held = ruleset.engine.cache
+            return (held.hits, held.misses, held.size_bytes) if held else (0, 0, 0)
+
+        return Gauges(
+            node=self.settings.node,
+            queue_events=lambda: self.line.depth,
+            sinks_down=lambda: self.line.sinks_down,
+            rejected=lambda: {one.name: getattr(one, "rejected", {}) for one in ruleset.detectors},
+            policy_digest=lambda: ruleset.judge.digest,
+            policy_rules=lambda: len(ruleset.judge.rules),
+            broken=lambda: {what: what in ruleset.broken for what in ("rules", "policies")},
+            cache=cache,
+        )
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        down = self.line.sinks_down
+        detail: dict[str, Any] = {
+            "ready": self.line.is_running,
+            "version": VERSION,
+            "policy_digest": self.ruleset.judge.digest,
+            "policy_rules": len(self.ruleset.judge.rules),
+            "queue_events": self.line.depth,
+            "sinks_down": list(down),
+            "broken": dict(self.ruleset.broken),
+        }
+        return self.line.is_running, detail
+
+    def _alive(self) -> tuple[bool, dict[str, Any]]:
+        return True, {"alive": True}
+
+    def registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        registry.register(AgentCollector(self.ledger, self.tally, self._gauges()))
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        return registry
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Run until every source has ended, `stop` is set, or SIGTERM or SIGINT comes; then drain."""
+        stop = stop or asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if self.settings.http is not None:
+            self.http = HttpServer(self.settings.http.address, self.registry(), self._alive, self._ready)
+        watching = asyncio.create_task(
+            watch(self.ruleset, (*self.settings.rules, *self.settings.policies), self._swap, stop)
+        )
+        log.info(
+            "Reeve runs.",
+            version=VERSION,
+            node=self.settings.node,
+            policy_rules=len(self.ruleset.judge.rules),
+            policy_digest=self.ruleset.judge.digest[:12],
+            port=self.http.port if self.http else None,
+        )
+        try:
+            await self.line.run(stop)
+        finally:
+            stop.set()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if self.http is not None:
+                self.http.close()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            log.info("Reeve has ended.", ledger_balanced=self.ledger.is_balanced)

@@ -1,0 +1,44 @@
+"""`reeve run`: the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from agent.app.running import Agent, load_settings
+from agent.cli.root import EXISTING, FAULT, USAGE, refuse, say
+from agent.config import Problems
+from agent.telemetry import configure
+
+
+@click.command()
+@click.option("--config", "-c", type=EXISTING, required=True, help="The agent's configuration (kind AgentConfig).")
+def run(config: Path) -> None:
+    """Run the agent until it is told to stop.
+
+    SIGTERM stops it: sources end, what was admitted is delivered, then it exits.
+
+    \b
+    Example:
+      reeve run --config examples/node.yaml
+    """
+    try:
+        settings, document = load_settings(config)
+        configure(settings.log.level, settings.log.format)
+        agent = Agent(settings, document)
+    except Problems as problems:
+        refuse(problems)
+    except (OSError, ValueError) as error:
+        say(f"{config}: {error}")
+        sys.exit(USAGE)
+    try:
+        asyncio.run(agent.run())
+    except OSError as error:
+        say(f"the agent cannot start: {error}")
+        sys.exit(FAULT)
+    if not agent.ledger.is_balanced:
+        say("the ledger does not add up; please report this")
+        sys.exit(FAULT)

@@ -1,0 +1,124 @@
+"""`reeve scan`: personal data and secrets in files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, cast
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from agent.app.loading import load_detectors, make_engine
+from agent.app.places import default_directory
+from agent.app.running import surroundings_of, with_defaults
+from agent.app.scanning import Format, Hit, scan_file
+from agent.cli.root import EXISTING, FAULT, GOOD, USAGE, refuse, say
+from agent.config import Problems, Settings
+from agent.model import Direction
+from agent.telemetry import configure
+
+Profile = Literal["logs", "prompts", "presidio"]
+_DIRECTIONS: dict[Profile, Direction] = {"logs": "log", "prompts": "prompt", "presidio": "other"}
+# Smaller inputs are done before a bar could be read.
+_BAR_BYTES = 200_000
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path())
+@click.option(
+    "--format",
+    "log_format",
+    type=click.Choice(["auto", "text", "lines", "cri", "docker", "jsonl"]),
+    default="auto",
+    show_default=True,
+    help="How files are read; auto looks at each file's first lines.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["logs", "prompts", "presidio"]),
+    default="logs",
+    show_default=True,
+    help="What is looked for: quiet on logs, wider on prompts, or all that Presidio finds by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per finding; never the value.")
+@click.option("--rules", type=EXISTING, multiple=True, help="Rule directory; the shipped ones if not given.")
+def scan(paths: tuple[str, ...], log_format: str, profile: str, as_json: bool, rules: tuple[Path, ...]) -> None:
+    """Find personal data and secrets in files, directories, or standard input (-).
+
+    Exit code 1 if anything was found.
+
+    \b
+    Examples:
+      reeve scan /var/log/pods
+      kubectl logs deploy/bot | reeve scan --format lines -
+      reeve scan --profile prompts --json chats.jsonl | jq -r .entity | sort | uniq -c
+    """
+    configure("warning", "text")
+    directories = rules or default_directory("rules")
+    detectors = {"pii": {"profiles": {"log": "logs", "prompt": "prompts", "other": "presidio"}}, "secrets": {}}
+    if profile != "presidio":
+        detectors["pii"] = {"profiles": {direction: profile for direction in ("log", "prompt", "other")}}
+    else:
+        detectors = {"pii": {"profiles": {"other": "presidio"}}}
+    settings = with_defaults(Settings(rules=directories, policies=directories, detectors=detectors))  # type: ignore[arg-type]
+    try:
+        # A fingerprint links equal values of one run; its key is made anew each time and kept nowhere.
+        engine = make_engine(settings, load_detectors(settings, surroundings_of(settings)), None, os.urandom(32))
+    except Problems as problems:
+        refuse(problems)
+    files = list(_files(paths or ("-",)))
+    missing = [name for name in files if name != "-" and not Path(name).exists()]
+    if missing:
+        say(f"{missing[0]}: no such file or directory")
+        sys.exit(USAGE)
+    hits = Counter[str]()
+    has_fault = False
+    total = sum(Path(name).stat().st_size for name in files if name != "-")
+    is_shown = total > _BAR_BYTES and sys.stderr.isatty()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not is_shown, transient=True) as progress:
+        task = progress.add_task("scanning", total=total or None)
+        for name in files:
+            progress.update(task, description=Path(name).name[:40])
+            try:
+                for hit in scan_file(
+                    name,
+                    cast(Format, log_format),
+                    engine,
+                    _DIRECTIONS[cast(Profile, profile)],
+                    lambda size: progress.advance(task, size),
+                ):
+                    if isinstance(hit, str):
+                        say(hit)
+                        has_fault = True
+                        continue
+                    hits[hit.entity] += 1
+                    click.echo(msgspec.json.encode(hit).decode() if as_json else _row(hit))
+            except (OSError, EOFError) as error:
+                say(f"{name}: cannot be read: {error}")
+                has_fault = True
+    if hits:
+        say(f"{hits.total()} findings: " + ", ".join(f"{entity} {count}" for entity, count in hits.most_common()))
+    else:
+        say(f"nothing found in {len(files)} {'file' if len(files) == 1 else 'files'}")
+    sys.exit(FAULT if hits or has_fault else GOOD)
+
+
+def _files(paths: tuple[str, ...]) -> Iterator[str]:
+    for name in paths:
+        if name != "-" and os.path.isdir(name):
+            for directory, folders, names in os.walk(name):
+                folders.sort()
+                yield from (os.path.join(directory, one) for one in sorted(names))
+        else:
+            yield name
+
+
+def _row(hit: Hit) -> str:
+    return f"{hit.file}:{hit.line}: {hit.entity} ({hit.score:.2f}, {hit.length} characters, {hit.fingerprint[:12]})"

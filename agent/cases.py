@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 import pydantic
 from pydantic import Field
 
@@ -162,7 +163,9 @@ def run_policy_cases(files: Sequence[Path], engine_detectors: Sequence[TextDetec
             line = document.line_of(("cases", number))
             unknown = sorted(set(case.expect) - names)
             if unknown:
-                raise Problems([document.problem(("cases", number, "expect"), f"{unknown[0]!r} is no rule of {path.name}")])
+                raise Problems(
+                    [document.problem(("cases", number, "expect"), f"{unknown[0]!r} is no rule of {path.name}")]
+                )
             event = event_of(case)
             if isinstance(event, DecodeError):
                 report.failures.append(f"{document.file}:{line}: the input does not decode: {event.name}")
@@ -170,7 +173,9 @@ def run_policy_cases(files: Sequence[Path], engine_detectors: Sequence[TextDetec
             results = {result.rule: result for result in engine.evaluate(event).results}
             came = {rule: result.status for rule, result in results.items()}
             # A rule that the case does not speak of may pass or skip beside the one it is about.
-            told = {rule: status for rule, status in came.items() if rule in case.expect or status not in ("pass", "skip")}
+            told = {
+                rule: status for rule, status in came.items() if rule in case.expect or status not in ("pass", "skip")
+            }
             if told == case.expect:
                 report.passed += 1
                 continue
@@ -202,7 +207,7 @@ def event_of(case: PolicyCase) -> Event | DecodeError:
             resource = Resource(**{key: str(value) for key, value in given.items()})  # type: ignore[arg-type]
             return Event(id="case", source="containerlogs", body=LogRecord(text=Sensitive(text)), resource=resource)
         case "loss":
-            return Event(id="case", source="case", body=LossReport(**given))
+            return Event(id="case", source="case", body=msgspec.convert(given, LossReport))
 
 
 def _is_parts(value: Any) -> bool:

@@ -29,7 +29,9 @@ Loaded = TypeVar("Loaded")
 class Ruleset:
     """What is in force: detectors and judge, and the engine made of them."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings, key: bytes, tally: Tally, file: str = "") -> None:
+    def __init__(
+        self, settings: Settings, surroundings: Surroundings, key: bytes, tally: Tally, file: str = ""
+    ) -> None:
         """Load everything.  Raises Problems."""
         self._settings = settings
         self._surroundings = surroundings
@@ -83,10 +85,14 @@ class Ruleset:
 
 def _is_below(path: Path, directories: Sequence[Path]) -> bool:
     whole = os.path.abspath(path)
-    return any(whole == (root := os.path.abspath(directory)) or whole.startswith(root + os.sep) for directory in directories)
+    return any(
+        whole == (root := os.path.abspath(directory)) or whole.startswith(root + os.sep) for directory in directories
+    )
 
 
-async def watch(ruleset: Ruleset, directories: Sequence[Path], swap: Callable[[Engine], None], stop: asyncio.Event) -> None:
+async def watch(
+    ruleset: Ruleset, directories: Sequence[Path], swap: Callable[[Engine], None], stop: asyncio.Event
+) -> None:
     """Reload when something below the directories changes, until `stop`."""
     existing = [directory for directory in directories if directory.exists()]
     if not existing:
@@ -94,5 +100,8 @@ async def watch(ruleset: Ruleset, directories: Sequence[Path], swap: Callable[[E
         return
     async for changes in watchfiles.awatch(*existing, stop_event=stop, debounce=500, step=100, watch_filter=None):
         changed = [Path(path) for _, path in changes if path.endswith((".yaml", ".yml")) or "..data" in path]
-        if changed and await asyncio.to_thread(ruleset.reload, changed):
+        if not changed:
+            continue
+        has_changed: bool = await asyncio.to_thread(ruleset.reload, changed)
+        if has_changed:
             swap(ruleset.engine)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from agent.config import Settings
-from agent.model import Evaluation, Outcome
 from agent.app.loading import load_detectors, load_judge, make_engine
 from agent.app.running import line_settings, surroundings_of
+from agent.config import Settings
+from agent.model import Evaluation, Outcome
 from agent.pipeline import Ledger, Line, Sink
 from agent.sources.replay.config import ReplayConfig
 from agent.sources.replay.source import ReplaySource

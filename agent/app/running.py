@@ -33,7 +33,13 @@ def load_settings(path: Path) -> tuple[Settings, Document]:
     return with_defaults(typed(Settings, documents[0])), documents[0]
 
 
+def settings_from(**values: Any) -> Settings:
+    """Settings made in code instead of from a file, with default directories filled in."""
+    return with_defaults(Settings.model_validate(values))
+
+
 def with_defaults(settings: Settings) -> Settings:
+    """The settings with the shipped rules and policies where none are named."""
     changes: dict[str, Any] = {}
     for name in ("rules", "policies"):
         if not getattr(settings, name):
@@ -64,7 +70,9 @@ def build_plugins(group: Group, settings: Settings, document: Document) -> list[
             made.append(spec.build(typed(spec.config, inner), name, surroundings))
         except Problems as error:
             for problem in error.problems:
-                where = f"{group}.{name}" + (f".{problem.where}" if problem.where and problem.where != f"{group}.{name}" else "")
+                where = f"{group}.{name}" + (
+                    f".{problem.where}" if problem.where and problem.where != f"{group}.{name}" else ""
+                )
                 line = problem.line or document.line_of((group, name))
                 problems.append(Problem(problem.file, line, where, problem.what, problem.remedy))
     if problems:

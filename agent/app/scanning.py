@@ -65,9 +65,9 @@ def detected_format(beginning: bytes, name: str) -> Format:
         return "cri"
     if sum(not isinstance(parse_docker(line), DecodeError) for line in lines) > len(lines) // 2:
         return "docker"
-    if len(lines) > 1 or name.endswith((".jsonl", ".ndjson")):
-        if all(line.lstrip().startswith(b"{") and _is_json(line) for line in lines[:-1] or lines):
-            return "jsonl"
+    is_candidate = len(lines) > 1 or name.endswith((".jsonl", ".ndjson"))
+    if is_candidate and all(line.lstrip().startswith(b"{") and _is_json(line) for line in lines[:-1] or lines):
+        return "jsonl"
     return "lines" if name.endswith((".log", ".lines")) else "text"
 
 
@@ -146,7 +146,7 @@ def scan_file(
         if log_format == "auto":
             beginning = file.read(_SNIFF_BYTES)
             log_format = detected_format(beginning, Path(path).name.removesuffix(".gz").removesuffix(".xz"))
-            file = _Rejoined(beginning, file)  # type: ignore[assignment]
+            file = _Rejoined(beginning, file)
         for text in texts_of(file, log_format):
             _, findings, unscanned = engine.scan_text(Sensitive(text.text), direction)
             progress(len(text.text))

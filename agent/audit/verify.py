@@ -90,7 +90,9 @@ def _verify_records(lines: Iterable[Line], checkpoints: dict[int, tuple[str, Che
             return Verification(Fault(number, place, what), tree.size, covered)
         if record.previous != previous.hex():
             if last is None:
-                return Verification(Fault(number, place, "the first record refers to one before it"), tree.size, covered)
+                return Verification(
+                    Fault(number, place, "the first record refers to one before it"), tree.size, covered
+                )
             what = f"its content does not match the hash that record {number} keeps of it"
             return Verification(Fault(number - 1, f"{last.file}:{last.number}", what), tree.size, covered)
         previous = leaf_hash(line.content)

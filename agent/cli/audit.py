@@ -22,7 +22,7 @@ def audit() -> None:
 @click.option(
     "--public-key",
     type=EXISTING,
-    help="The key you kept elsewhere.  Without it the one beside the log is used, which shows only that the log fits itself.",
+    help="The key you kept elsewhere.  The one beside the log, used without it, shows only that the log fits itself.",
 )
 @click.option(
     "--checkpoint",
@@ -55,4 +55,6 @@ def verify(directory: Path, public_key: Path | None, checkpoints: tuple[Path, ..
         say(str(verification.fault))
         sys.exit(FAULT)
     if verbose:
-        say(f"whole: {verification.records} records, {verification.covered} of them covered by {len(notes)} checkpoints")
+        say(
+            f"whole: {verification.records} records, {verification.covered} of them covered by {len(notes)} checkpoints"
+        )

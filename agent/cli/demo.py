@@ -154,7 +154,7 @@ async def _until_quiet(agent: Agent) -> None:
 
 
 def _scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # noqa: S310 - our own port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         return str(answer.read().decode())
 
 
@@ -166,7 +166,9 @@ def _show_audit(directory: Path) -> bool:
     if verification.fault is not None:
         click.echo(f"  {verification.fault}")
         return False
-    click.echo(f"  whole: {verification.records} records, {verification.covered} covered by {len(notes)} signed checkpoints")
+    click.echo(
+        f"  whole: {verification.records} records, {verification.covered} covered by {len(notes)} signed checkpoints"
+    )
     last = [line for line in lines_of(directory) if b'"findings"' in line.content][-1]
     shown = json.loads(last.content)
     click.echo(f"  one of them: {json.dumps(shown['findings'][0])}")

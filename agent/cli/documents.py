@@ -10,7 +10,7 @@ import click
 
 from agent.app.loading import load_detectors, load_judge, policy_files
 from agent.app.places import default_directory
-from agent.app.running import build_plugins, load_settings, surroundings_of, with_defaults
+from agent.app.running import build_plugins, load_settings, settings_from, surroundings_of
 from agent.cases import Report, run_policy_cases, run_rule_cases
 from agent.cli.root import EXISTING, FAULT, GOOD, refuse, say
 from agent.config import Problem, Problems, Settings
@@ -20,12 +20,16 @@ from agent.telemetry import configure
 _CONFIG = click.option("--config", "-c", type=EXISTING, help="Take rules and policies from this configuration.")
 _RULES = click.option("--rules", type=EXISTING, multiple=True, help="Rule directory; the shipped ones if not given.")
 _POLICIES = click.option(
-    "--policies", "policy_paths", type=EXISTING, multiple=True, help="Policy directory or file; the shipped ones if not given."
+    "--policies",
+    "policy_paths",
+    type=EXISTING,
+    multiple=True,
+    help="Policy directory or file; the shipped ones if not given.",
 )
 
 
 def _settings(rules: tuple[Path, ...] = (), policy_paths: tuple[Path, ...] = ()) -> Settings:
-    return with_defaults(Settings(rules=rules, policies=policy_paths))
+    return settings_from(rules=rules, policies=policy_paths)
 
 
 @click.command()
@@ -48,7 +52,7 @@ def check(config: Path | None, rules: tuple[Path, ...], policy_paths: tuple[Path
         try:
             settings, document = load_settings(config)
             for group in ("sources", "sinks"):
-                _gather(problems, lambda group=group: build_plugins(group, settings, document))  # type: ignore[misc]
+                _gather(problems, lambda group=group: build_plugins(group, settings, document))
         except Problems as error:
             refuse(error)
     _gather(problems, lambda: load_detectors(settings, surroundings_of(settings), str(config or "")))

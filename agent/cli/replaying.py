@@ -12,9 +12,9 @@ import click
 
 from agent.app.places import KEY_BYTES, load_key
 from agent.app.replaying import Replay
-from agent.app.running import with_defaults
+from agent.app.running import settings_from
 from agent.cli.root import EXISTING, FAULT, GOOD, USAGE, refuse, say
-from agent.config import Problems, Settings
+from agent.config import Problems
 from agent.sinks.stdout.config import StdoutConfig
 from agent.sinks.stdout.sink import StdoutSink
 from agent.sources.replay.config import ReplayConfig
@@ -35,7 +35,9 @@ from agent.telemetry import configure
 @click.option("--ledger", type=click.Path(path_type=Path), help="Write the totals as JSON to this file.")
 @click.option("--speed", type=click.Choice(["full", "recorded"]), default="full", show_default=True)
 @click.option("--rules", type=EXISTING, multiple=True, help="Rule directory; the shipped ones if not given.")
-@click.option("--policies", type=EXISTING, multiple=True, help="Policy directory or file; the shipped ones if not given.")
+@click.option(
+    "--policies", type=EXISTING, multiple=True, help="Policy directory or file; the shipped ones if not given."
+)
 @click.option(
     "--fingerprint-key",
     type=click.Path(path_type=Path),
@@ -63,7 +65,7 @@ def replay(
       reeve replay --source prompts --json --ledger totals.json chats.jsonl
     """
     configure("warning", "text")
-    settings = with_defaults(Settings(rules=rules, policies=policies))
+    settings = settings_from(rules=rules, policies=policies)
     config = ReplayConfig(kind=kind, path=file, speed=speed)  # type: ignore[arg-type]
     if file != "-" and not Path(file).is_file():
         say(f"{file}: no such file")

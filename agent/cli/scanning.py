@@ -16,10 +16,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from agent.app.loading import load_detectors, make_engine
 from agent.app.places import default_directory
-from agent.app.running import surroundings_of, with_defaults
+from agent.app.running import settings_from, surroundings_of
 from agent.app.scanning import Format, Hit, scan_file
 from agent.cli.root import EXISTING, FAULT, GOOD, USAGE, refuse, say
-from agent.config import Problems, Settings
+from agent.config import Problems
 from agent.model import Direction
 from agent.telemetry import configure
 
@@ -63,10 +63,10 @@ def scan(paths: tuple[str, ...], log_format: str, profile: str, as_json: bool, r
     directories = rules or default_directory("rules")
     detectors = {"pii": {"profiles": {"log": "logs", "prompt": "prompts", "other": "presidio"}}, "secrets": {}}
     if profile != "presidio":
-        detectors["pii"] = {"profiles": {direction: profile for direction in ("log", "prompt", "other")}}
+        detectors["pii"] = {"profiles": dict.fromkeys(("log", "prompt", "other"), profile)}
     else:
         detectors = {"pii": {"profiles": {"other": "presidio"}}}
-    settings = with_defaults(Settings(rules=directories, policies=directories, detectors=detectors))  # type: ignore[arg-type]
+    settings = settings_from(rules=directories, policies=directories, detectors=detectors)
     try:
         # A fingerprint links equal values of one run; its key is made anew each time and kept nowhere.
         engine = make_engine(settings, load_detectors(settings, surroundings_of(settings)), None, os.urandom(32))

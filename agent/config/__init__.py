@@ -1,11 +1,10 @@
 """YAML to typed documents; every mistake with its file and line."""
 
 from agent.config.problem import Problem, Problems, suggestion
-from agent.config.settings import API_VERSION, Settings
+from agent.config.settings import Settings
 from agent.config.yamlfile import Document, DocumentPath, dotted, parse, read, typed
 
 __all__ = [
-    "API_VERSION",
     "Document",
     "DocumentPath",
     "Problem",

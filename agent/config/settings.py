@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-API_VERSION = "reeve.dev/v1alpha1"
-
 
 class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -27,7 +25,9 @@ class HttpSettings(_Strict):
         host, port = self.address
         is_loopback = host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
         if not is_loopback and not self.allow_remote:
-            raise ValueError(f"{self.listen} is not loopback; set http.allow_remote: true if others may read the metrics")
+            raise ValueError(
+                f"{self.listen} is not loopback; set http.allow_remote: true if others may read the metrics"
+            )
         if not 0 <= port <= 65535:
             raise ValueError(f"{port} is no port")
         return self
@@ -78,7 +78,7 @@ class Settings(_Strict):
     """`sources`, `detectors` and `sinks` map a name of one's own to its settings; `type` names the plug-in if it is
     another.  `foreign_plugins` allows plug-ins that do not come with the agent, by name."""
 
-    api_version: Literal["reeve.dev/v1alpha1"] = Field(API_VERSION, alias="apiVersion")
+    api_version: Literal["reeve.dev/v1alpha1"] = Field("reeve.dev/v1alpha1", alias="apiVersion")
     kind: Literal["AgentConfig"] = "AgentConfig"
     node: str = ""
     state_dir: Path = Path("/var/lib/reeve")

@@ -75,7 +75,9 @@ class _Walk:
     def visit(self, node: yaml.Node, path: DocumentPath) -> None:
         self.values += 1
         if self.values > LIMIT_VALUES:
-            raise Problems([Problem(self.file, node.start_mark.line + 1, "", "unfolds to too many values", "avoid aliases")])
+            raise Problems(
+                [Problem(self.file, node.start_mark.line + 1, "", "unfolds to too many values", "avoid aliases")]
+            )
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
@@ -83,7 +85,9 @@ class _Walk:
                 key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
                 line = key_node.start_mark.line + 1
                 if key in seen and key != "<<":
-                    self.problems.append(Problem(self.file, line, dotted((*path, key)), "the key stands twice", "keep one"))
+                    self.problems.append(
+                        Problem(self.file, line, dotted((*path, key)), "the key stands twice", "keep one")
+                    )
                 seen.add(key)
                 self.visit(value_node, (*path, key))
                 self.lines[(*path, key)] = line
@@ -102,6 +106,7 @@ def parse(text: str, file: str) -> list[Document]:
     try:
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None, "check_node said there is one"
             walk = _Walk(file, loader)
             walk.visit(node, ())
             problems += walk.problems
@@ -147,7 +152,10 @@ def typed(model: type[Model], document: Document, prefix: DocumentPath = ()) -> 
             detail
             for detail in details
             if detail["type"] != "too_short"
-            or not any(len(other["loc"]) > len(detail["loc"]) and other["loc"][: len(detail["loc"])] == detail["loc"] for other in details)
+            or not any(
+                len(other["loc"]) > len(detail["loc"]) and other["loc"][: len(detail["loc"])] == detail["loc"]
+                for other in details
+            )
         ]
         raise Problems([_problem(model, document, prefix, detail) for detail in told]) from error
 
@@ -164,7 +172,9 @@ def _problem(model: type[pydantic.BaseModel], document: Document, prefix: Docume
     if kind in ("literal_error", "enum"):
         expected = str(detail.get("ctx", {}).get("expected", ""))
         names = [name.strip(" '\"") for name in expected.replace(" or ", ", ").split(",")]
-        return document.problem(path, f"{_shown(detail['input'])} is not allowed", suggestion(str(detail["input"]), names))
+        return document.problem(
+            path, f"{_shown(detail['input'])} is not allowed", suggestion(str(detail["input"]), names)
+        )
     message = detail["msg"].removeprefix("Value error, ")
     return document.problem(path, message[0].lower() + message[1:])
 

@@ -12,7 +12,7 @@ import re
 from array import array
 from dataclasses import dataclass
 
-# Deeper nesting than tool-call arguments inside a message inside a log line inside a JSON log was not met in recordings.
+# The deepest met in recordings: tool-call arguments in a message in a log line in a JSON log.
 MAX_DEPTH = 5
 
 _ESCAPE = re.compile(

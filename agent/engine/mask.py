@@ -1,13 +1,15 @@
 """Found values out of a text, its form kept: valid JSON stays valid JSON.
 
 A value becomes `[ENTITY]`.  Where values overlap, the longer one names the place.  In JSON a bare number is replaced by
-a string, and a span that crosses a quote is masked inside each string it touches.
+a string, a span that crosses a quote is masked inside each string it touches, and JSON inside a string is masked as
+JSON and put back.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -16,6 +18,8 @@ import msgspec
 Span: TypeAlias = tuple[int, int, str]
 """Start and end in the text, and the name to put there."""
 
+_JSON_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|.)", re.DOTALL)
+_SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+', re.DOTALL)
 
 
@@ -57,12 +61,54 @@ def _json_edits(text: str, spans: Sequence[Span]) -> list[Span]:
             token_start, token_end = tokens[index]
             index += 1
             if text[token_start] == '"':
+                nested = _nested_edit(text, token_start + 1, token_end - 1, spans)
+                if nested is not None:
+                    if not edits or edits[-1][0] != token_start + 1:
+                        edits.append(nested)
+                    continue
                 inner_start, inner_end = max(start, token_start + 1), min(end, token_end - 1)
                 if inner_start < inner_end:
                     edits.append((inner_start, inner_end, f"[{name}]"))
             elif token_end > start and (not edits or edits[-1][0] != token_start):
                 edits.append((token_start, token_end, f'"[{name}]"'))
     return edits
+
+
+def _unescaped(literal: str) -> tuple[str, list[int]]:
+    """A JSON string literal's content, and for each of its characters, and its end, the offset in the literal."""
+    parts: list[str] = []
+    origins: list[int] = []
+    done = 0
+    for match in _JSON_ESCAPE.finditer(literal):
+        parts.append(literal[done : match.start()])
+        origins.extend(range(done, match.start()))
+        escape = match.group()
+        if escape[1] == "u":
+            character = json.loads(f'"{escape}"')
+        else:
+            character = _SIMPLE.get(escape[1], escape[1])
+        parts.append(character)
+        origins.extend([match.start()] * len(character))
+        done = match.end()
+    parts.append(literal[done:])
+    origins.extend(range(done, len(literal) + 1))
+    return "".join(parts), origins
+
+
+def _nested_edit(text: str, start: int, end: int, spans: Sequence[Span]) -> Span | None:
+    """The edit of a whole string literal that holds JSON itself; None if it holds none."""
+    literal = text[start:end]
+    if literal.lstrip()[:1] not in ("{", "["):
+        return None
+    content, origins = _unescaped(literal)
+    if not _is_json(content):
+        return None
+    inner = [
+        (bisect_left(origins, first - start), bisect_left(origins, last - start), name)
+        for first, last, name in ((max(one[0], start), min(one[1], end), one[2]) for one in spans)
+        if first < last
+    ]
+    return start, end, json.dumps(masked(content, inner), ensure_ascii=literal.isascii())[1:-1]
 
 
 def masked(text: str, spans: Sequence[Span]) -> str:

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from agent.model import Body, Direction, GenAiOperation, Sensitive, class_of
 
 _Shape: TypeAlias = Literal["text", "texts", "text_map", "struct", "structs"]
-Rewrite: TypeAlias = Callable[[str, Sensitive, Direction, str], str]
-"""(field, text, direction, role) -> the text to put in its place."""
+Rewrite: TypeAlias = Callable[["Place", Sensitive], str]
+"""(where, text) -> the text to put in its place."""
 
+
+class Place(NamedTuple):
+    """Where a text stands: the field's path, which way it went, whose words it is, and its key if it is in a map."""
+
+    field: str
+    direction: Direction
+    role: str = ""
+    label: str = ""
+
+
+_Visit: TypeAlias = Callable[[str, Sensitive, str, str], str]
 _DIRECTIONS: dict[str, Direction] = {
     "log": "log",
     "process": "process",
@@ -27,7 +38,6 @@ _DIRECTIONS: dict[str, Direction] = {
     "dns": "network",
     "http": "network",
 }
-_PROMPT_ROLES = frozenset({"system", "user", "tool", "document", "other"})
 
 
 def _shape_of(annotation: Any) -> _Shape | None:
@@ -61,18 +71,18 @@ def _plan_of(struct: type) -> tuple[tuple[str, _Shape], ...]:
     return plan
 
 
-def _rewritten(value: Any, shape: _Shape, path: str, visit: Callable[[str, Sensitive, str], str], role: str) -> Any:
+def _rewritten(value: Any, shape: _Shape, path: str, visit: _Visit, role: str) -> Any:
     match shape:
         case "text":
-            return visit(path, value, role) if isinstance(value, Sensitive) else value
+            return visit(path, value, role, "") if isinstance(value, Sensitive) else value
         case "texts":
             return tuple(
-                visit(f"{path}[{index}]", item, role) if isinstance(item, Sensitive) else item
+                visit(f"{path}[{index}]", item, role, "") if isinstance(item, Sensitive) else item
                 for index, item in enumerate(value)
             )
         case "text_map":
             return {
-                key: visit(f"{path}[{key}]", item, role) if isinstance(item, Sensitive) else item
+                key: visit(f"{path}[{key}]", item, role, key) if isinstance(item, Sensitive) else item
                 for key, item in value.items()
             }
         case "struct":
@@ -81,7 +91,7 @@ def _rewritten(value: Any, shape: _Shape, path: str, visit: Callable[[str, Sensi
             return tuple(_rewritten_struct(item, f"{path}[{index}]", visit, role) for index, item in enumerate(value))
 
 
-def _rewritten_struct(value: Any, path: str, visit: Callable[[str, Sensitive, str], str], role: str) -> Any:
+def _rewritten_struct(value: Any, path: str, visit: _Visit, role: str) -> Any:
     changes: dict[str, Any] = {}
     role = getattr(value, "role", role)
     for name, shape in _plan_of(type(value)):
@@ -99,23 +109,23 @@ def with_texts(body: Body, rewrite: Rewrite) -> Body:
     is_genai = isinstance(body, GenAiOperation)
     direction: Direction = _DIRECTIONS.get(name, "other")
 
-    def visit(field: str, text: Sensitive, role: str) -> str:
+    def visit(field: str, text: Sensitive, role: str, label: str) -> str:
         where: Direction = direction
         if is_genai:
             where = "completion" if role == "assistant" else "prompt"
-        return rewrite(field, text, where, role)
+        return rewrite(Place(field, where, role, label), text)
 
     changed: Body = _rewritten_struct(body, name, visit, "")
     return changed
 
 
-def texts_of(body: Body) -> Iterator[tuple[str, Sensitive, Direction, str]]:
-    """Every `Sensitive` text of a body: (field, text, direction, role)."""
-    found: list[tuple[str, Sensitive, Direction, str]] = []
+def texts_of(body: Body) -> list[tuple[Place, Sensitive]]:
+    """Every `Sensitive` text of a body, with its place."""
+    found: list[tuple[Place, Sensitive]] = []
 
-    def note(field: str, text: Sensitive, direction: Direction, role: str) -> str:
-        found.append((field, text, direction, role))
+    def note(place: Place, text: Sensitive) -> str:
+        found.append((place, text))
         return ""
 
     with_texts(body, note)
-    yield from found
+    return found

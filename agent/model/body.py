@@ -17,7 +17,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all parts: immutable, keywords only, defaults left out of JSON."""
 
 
-class Process(Struct):
+class Process(Struct, frozen=True, kw_only=True):
     """A process as the observer knew it; zero and empty mean unknown (`uid` uses -1)."""
 
     exec_id: str = ""
@@ -34,7 +34,7 @@ class Process(Struct):
     is_setuid: bool = False
 
 
-class Endpoint(Struct):
+class Endpoint(Struct, frozen=True, kw_only=True):
     """One side of a connection or flow; what the observer said, not resolved further."""
 
     address: str = ""
@@ -54,7 +54,7 @@ NetworkAction: TypeAlias = Literal["connect", "accept", "listen", "close", "send
 Role: TypeAlias = Literal["system", "user", "assistant", "tool", "document", "other"]
 
 
-class ProcessActivity(Struct, tag_field="class", tag="process"):
+class ProcessActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="process"):
     """OCSF 1007: something a process did to itself or another process."""
 
     action: ProcessAction
@@ -69,7 +69,7 @@ class ProcessActivity(Struct, tag_field="class", tag="process"):
     tags: tuple[str, ...] = ()
 
 
-class FileActivity(Struct, tag_field="class", tag="file"):
+class FileActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="file"):
     """OCSF 1001: a process touched a file."""
 
     action: FileAction
@@ -83,8 +83,8 @@ class FileActivity(Struct, tag_field="class", tag="file"):
     tags: tuple[str, ...] = ()
 
 
-class NetworkActivity(Struct, tag_field="class", tag="network"):
-    """OCSF 4001: a connection, a listener, or a flow between two endpoints; source is the client where that is known."""
+class NetworkActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="network"):
+    """OCSF 4001: a connection, a listener or a flow between two endpoints; source is the client where known."""
 
     action: NetworkAction
     source: Endpoint
@@ -99,7 +99,7 @@ class NetworkActivity(Struct, tag_field="class", tag="network"):
     tags: tuple[str, ...] = ()
 
 
-class DnsActivity(Struct, tag_field="class", tag="dns"):
+class DnsActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="dns"):
     """OCSF 4003: a question or an answer; names without the trailing dot."""
 
     query: Text
@@ -114,7 +114,7 @@ class DnsActivity(Struct, tag_field="class", tag="dns"):
     destination: Endpoint = Endpoint()
 
 
-class HttpActivity(Struct, tag_field="class", tag="http"):
+class HttpActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="http"):
     """OCSF 4002: one request or one response seen in plain text by the observer."""
 
     method: str = ""
@@ -132,7 +132,7 @@ class HttpActivity(Struct, tag_field="class", tag="http"):
     destination: Endpoint = Endpoint()
 
 
-class LogRecord(Struct, tag_field="class", tag="log"):
+class LogRecord(Struct, frozen=True, kw_only=True, tag_field="class", tag="log"):
     """One record of a container log: partial lines joined, lines that belong together in one text."""
 
     text: Text
@@ -142,14 +142,14 @@ class LogRecord(Struct, tag_field="class", tag="log"):
     is_truncated: bool = False
 
 
-class Message(Struct):
+class Message(Struct, frozen=True, kw_only=True):
     """One turn or part of a conversation with a model."""
 
     role: Role
     text: Text
 
 
-class GenAiOperation(Struct, tag_field="class", tag="genai"):
+class GenAiOperation(Struct, frozen=True, kw_only=True, tag_field="class", tag="genai"):
     """One call of a model, per OTel `gen_ai.*`: what went in and what came out."""
 
     operation: str = "chat"
@@ -167,7 +167,7 @@ class GenAiOperation(Struct, tag_field="class", tag="genai"):
     is_streaming: bool = False
 
 
-class KernelActivity(Struct, tag_field="class", tag="kernel"):
+class KernelActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="kernel"):
     """OCSF 1003: a hook that fits no other body (modules, bpf, mounts, capabilities, system calls)."""
 
     function: str
@@ -178,7 +178,7 @@ class KernelActivity(Struct, tag_field="class", tag="kernel"):
     tags: tuple[str, ...] = ()
 
 
-class LossReport(Struct, tag_field="class", tag="loss"):
+class LossReport(Struct, frozen=True, kw_only=True, tag_field="class", tag="loss"):
     """Upstream lost events before we had them; `count` is a lower bound where `is_lower_bound`.
 
     `window_count` is what the same source lost in the `window_seconds` up to this report, this one included; the
@@ -193,7 +193,7 @@ class LossReport(Struct, tag_field="class", tag="loss"):
     window_seconds: int = 0
 
 
-class StatusReport(Struct, tag_field="class", tag="status"):
+class StatusReport(Struct, frozen=True, kw_only=True, tag_field="class", tag="status"):
     """A change of an observer's own state (node connected, agent started, policy updated, throttling)."""
 
     component: str

@@ -12,7 +12,7 @@ from agent.model.result import PolicyResult
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`event` holds no `Sensitive` text any more.  `unscanned` says why a part of it was not scanned, empty if all was."""
+    """`event` holds no `Sensitive` text any more.  `unscanned` says why a part of it was not scanned."""
 
     event: Event
     findings: tuple[Finding, ...] = ()

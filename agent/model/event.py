@@ -13,7 +13,7 @@ from agent.model.resource import Resource
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One observed fact.
 
-    `id` is the same whenever the same bytes from the same place are decoded again, so that a resent event is recognised.
+    `id` is the same whenever the same bytes from the same place are decoded again: a resent event is recognised.
     Times are nanoseconds since 1970 in UTC; `time_unix_nano` is 0 when the observer gave none.
     """
 
@@ -30,10 +30,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DecodeError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why bytes became no event.  `name` is from a short list per source (a metric label); `detail` holds no input text."""
+    """Why bytes became no event.  `name` is from a short list per source (a metric label)."""
 
     name: str
-    detail: str = ""
 
 
 def event_id(*parts: bytes) -> str:

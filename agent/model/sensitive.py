@@ -1,7 +1,7 @@
 """Text that may hold personal data or secrets, and never prints it.
 
 A source wraps every text that a workload wrote.  Only detectors, the mask and the gateway may call `.reveal()`
-(tests/test_house.py walks the syntax trees for it); everyone else sees a length.  After masking, a text is a plain `str`.
+(tests/test_house.py walks the syntax trees for it); everyone else sees a length.  After masking, a text is a `str`.
 """
 
 from __future__ import annotations

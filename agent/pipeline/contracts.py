@@ -1,8 +1,8 @@
 """What a source, a sink and the line between them promise each other.
 
-A source sends batches and gets a receipt for each; a receipt's outcome is how the batch ended, worst-of over its events.
-A source that can read again (a file) moves its checkpoint only after an outcome that may be checkpointed.  A source that
-cannot wait (a kernel ring) ignores receipts, and what does not fit is dropped and counted, never lost in silence.
+A source sends batches and gets a receipt for each; a receipt's outcome is how the batch ended, worst-of over its
+events.  A source that can read again (a file) moves its checkpoint only after an outcome that may be checkpointed.  A
+source that cannot wait (a kernel ring) ignores receipts; what does not fit is dropped and counted.
 """
 
 from __future__ import annotations

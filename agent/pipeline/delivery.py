@@ -115,7 +115,9 @@ class Delivery:
             try:
                 answers = await self.sink.write([evaluations[index] for index in waiting])
                 if len(answers) != len(waiting):
-                    raise RuntimeError(f"sink {self.sink.name} gave {len(answers)} outcomes for {len(waiting)} evaluations")
+                    raise RuntimeError(
+                        f"sink {self.sink.name} gave {len(answers)} outcomes for {len(waiting)} evaluations"
+                    )
                 for index, outcome in zip(waiting, answers, strict=True):
                     outcomes[index] = outcome
                 waiting = [index for index in waiting if outcomes[index] is Outcome.ERRORED]

@@ -126,7 +126,9 @@ class Line:
         stopping = asyncio.create_task(stop.wait())
         self.is_running = True
         try:
-            await asyncio.wait([stopping, asyncio.gather(*reading)], return_when=asyncio.FIRST_COMPLETED)
+            ended = asyncio.create_task(_all(reading))
+            await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
         finally:
             stopping.cancel()
             await self._drain(reading, worker, delivering)
@@ -245,3 +247,8 @@ class Line:
 
 def _with_resource(event: Event, resource: Resource) -> Event:
     return event if resource is event.resource else msgspec.structs.replace(event, resource=resource)
+
+
+async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)

@@ -60,7 +60,11 @@ def _functions() -> list[Any]:
             "containsIP",
             [
                 cel.Overload(
-                    "string_contains_ip", return_type=boolean, parameters=[text, text], is_member=True, impl=_contains_ip
+                    "string_contains_ip",
+                    return_type=boolean,
+                    parameters=[text, text],
+                    is_member=True,
+                    impl=_contains_ip,
                 )
             ],
         ),

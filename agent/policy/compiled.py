@@ -24,7 +24,8 @@ Check: TypeAlias = Callable[[Any, Callable[[], dict[str, Any]]], Verdict]
 _ANNOTATION = "policies.kyverno.io/"
 _CONTROLS = "reeve.dev/controls"
 _KNOWN_ANNOTATIONS = frozenset(
-    {f"{_ANNOTATION}{key}" for key in ("title", "category", "severity", "description", "scored", "subject")} | {_CONTROLS}
+    {f"{_ANNOTATION}{key}" for key in ("title", "category", "severity", "description", "scored", "subject")}
+    | {_CONTROLS}
 )
 
 
@@ -67,7 +68,9 @@ class Compiler:
                 continue
             name = policy.metadata.name
             if name in seen:
-                self._complain(document, ("metadata", "name"), f'"{name}" is also in {seen[name]}', "rename one of them")
+                self._complain(
+                    document, ("metadata", "name"), f'"{name}" is also in {seen[name]}', "rename one of them"
+                )
             seen[name] = document.file
             rules += self._rules(document, policy)
         if self._problems:
@@ -87,8 +90,12 @@ class Compiler:
                 self._complain(document, (*at, "name"), f'"{rule.name}" stands twice in this policy', "rename one")
             names.add(rule.name)
             if (rule.validation.failure_action or policy.spec.failure_action) == "Enforce":
-                place = (*at, "validate", "failureAction") if rule.validation.failure_action else ("spec", "failureAction")
-                self._complain(document, place, "Enforce is not possible: nothing in the agent stops an event yet", "use Audit")
+                place = (
+                    (*at, "validate", "failureAction") if rule.validation.failure_action else ("spec", "failureAction")
+                )
+                self._complain(
+                    document, place, "Enforce is not possible: nothing in the agent stops an event yet", "use Audit"
+                )
             check = self._check(document, (*at, "validate"), rule.validation)
             message = self._template(document, (*at, "validate", "message"), rule.validation.message or rule.name)
             preconditions = [
@@ -119,7 +126,9 @@ class Compiler:
         annotations = policy.metadata.annotations
         for key in annotations:
             if key.startswith((_ANNOTATION, "reeve.dev/")) and key not in _KNOWN_ANNOTATIONS:
-                self._complain(document, ("metadata", "annotations", key), "is no annotation", suggestion(key, _KNOWN_ANNOTATIONS))
+                self._complain(
+                    document, ("metadata", "annotations", key), "is no annotation", suggestion(key, _KNOWN_ANNOTATIONS)
+                )
         severity = annotations.get(f"{_ANNOTATION}severity", "medium")
         if severity not in SEVERITIES:
             path = ("metadata", "annotations", f"{_ANNOTATION}severity")

@@ -48,9 +48,7 @@ class PolicyJudge:
 
     def judge(self, event: Event, findings: Sequence[Finding]) -> list[PolicyResult]:
         bound = _Bound(self._compiler, event, findings)
-        return [
-            self._result(rule, bound) for rule in self._index.candidates(event) if rule.concerns(event)
-        ]
+        return [self._result(rule, bound) for rule in self._index.candidates(event) if rule.concerns(event)]
 
     def _result(self, rule: CompiledRule, bound: _Bound) -> PolicyResult:
         environment = self._compiler.environment

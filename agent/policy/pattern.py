@@ -167,7 +167,9 @@ def _list(pattern: list[Any], value: list[Any], path: str) -> None:
 
 def _has_anchor(pattern: Any) -> bool:
     if isinstance(pattern, dict):
-        return any(split_anchor(str(key))[0] for key in pattern) or any(_has_anchor(inner) for inner in pattern.values())
+        return any(split_anchor(str(key))[0] for key in pattern) or any(
+            _has_anchor(inner) for inner in pattern.values()
+        )
     if isinstance(pattern, list):
         return any(_has_anchor(inner) for inner in pattern)
     return False
@@ -277,7 +279,9 @@ def _duration(text: str) -> Decimal | None:
     match = _DURATION.fullmatch(text)
     if match is None:
         return None
-    total = sum((Decimal(number) * Decimal(_SECONDS[unit]) for number, unit in _DURATION_PART.findall(match[2])), Decimal(0))
+    total = sum(
+        (Decimal(number) * Decimal(_SECONDS[unit]) for number, unit in _DURATION_PART.findall(match[2])), Decimal(0)
+    )
     return -total if match[1] == "-" else total
 
 

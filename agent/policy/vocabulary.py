@@ -24,7 +24,12 @@ from agent.model import EVENT_CLASSES, Event, Finding, Process, Resource, Sensit
 
 _PACKAGE = "reeve"
 _Proto = descriptor_pb2.FieldDescriptorProto
-_SCALARS: dict[type, int] = {str: _Proto.TYPE_STRING, int: _Proto.TYPE_INT64, bool: _Proto.TYPE_BOOL, float: _Proto.TYPE_DOUBLE}
+_SCALARS: dict[type, int] = {
+    str: _Proto.TYPE_STRING,
+    int: _Proto.TYPE_INT64,
+    bool: _Proto.TYPE_BOOL,
+    float: _Proto.TYPE_DOUBLE,
+}
 
 # A process activity is called `activity`, because `process` is the process itself.
 _VARIABLE_OF_CLASS = {name: "activity" if name == "process" else name for name in EVENT_CLASSES}
@@ -77,9 +82,9 @@ class Vocabulary:
             self._declare(struct)
             self.variables[_VARIABLE_OF_CLASS[name]] = struct.__name__
         self.pool = descriptor_pool.DescriptorPool()
-        self.pool.Add(self._file)  # type: ignore[no-untyped-call]
+        self.pool.Add(self._file)
         self._classes = {
-            struct: message_factory.GetMessageClass(self.pool.FindMessageTypeByName(f"{_PACKAGE}.{struct.__name__}"))  # type: ignore[no-untyped-call]
+            struct: message_factory.GetMessageClass(self.pool.FindMessageTypeByName(f"{_PACKAGE}.{struct.__name__}"))
             for struct in self._declared
         }
         self._empty = {

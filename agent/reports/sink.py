@@ -57,7 +57,9 @@ class PolicyReportSink:
             metadata = document["metadata"]
             path = self.directory / f"{metadata.get('namespace', '_cluster')}_{metadata['name']}.yaml"
             try:
-                await asyncio.to_thread(_write, path, yaml.dump(document, Dumper=_DUMPER, sort_keys=False, allow_unicode=True))
+                await asyncio.to_thread(
+                    _write, path, yaml.dump(document, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+                )
             except OSError as error:
                 subject.is_changed = True
                 log.warning("A policy report cannot be written.", path=str(path), error=error.strerror)

@@ -29,9 +29,13 @@ class MetricRow(NamedTuple):
 METRICS: tuple[MetricRow, ...] = (
     MetricRow("reeve_build_info", "gauge", ("version", "node"), "1, with the version of the agent."),
     MetricRow("reeve_source_read", "counter", ("source",), "Lines or messages read, whatever became of them."),
-    MetricRow("reeve_decode_errors", "counter", ("source", "error"), "Input that became no event, by the error's name."),
+    MetricRow(
+        "reeve_decode_errors", "counter", ("source", "error"), "Input that became no event, by the error's name."
+    ),
     MetricRow("reeve_events_admitted", "counter", ("source",), "Events that a source handed to the pipeline."),
-    MetricRow("reeve_events_ended", "counter", ("source", "outcome"), "Events by outcome: delivered, rejected, errored."),
+    MetricRow(
+        "reeve_events_ended", "counter", ("source", "outcome"), "Events by outcome: delivered, rejected, errored."
+    ),
     MetricRow("reeve_events_dropped", "counter", ("source", "reason"), "Events that were let go, by reason."),
     MetricRow("reeve_events_in_flight", "gauge", ("source",), "Events admitted that have not ended."),
     MetricRow("reeve_events_lost", "counter", ("source", "reason"), "Events lost upstream, before the agent had them."),
@@ -39,13 +43,20 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("reeve_queue_events", "gauge", (), "Events waiting for the engine."),
     MetricRow("reeve_ledger_balanced", "gauge", (), "1 if admitted = ended + in flight for every source."),
     MetricRow("reeve_findings", "counter", ("kind", "entity", "direction"), "What detectors found, by entity."),
-    MetricRow("reeve_rejected_matches", "counter", ("detector", "rule"), "Matches that were not reported, by the rule that said no."),
+    MetricRow(
+        "reeve_rejected_matches",
+        "counter",
+        ("detector", "rule"),
+        "Matches that were not reported, by the rule that said no.",
+    ),
     MetricRow("reeve_texts_unscanned", "counter", ("reason",), "Texts a part of which was not scanned."),
     MetricRow("reeve_policy_results", "counter", ("policy", "rule", "status", "severity"), "Results of policy rules."),
     MetricRow("reeve_policy_info", "gauge", ("digest",), "1, with the digest of the policy set in force."),
     MetricRow("reeve_policy_rules", "gauge", (), "Policy rules in force."),
     MetricRow("reeve_reloads", "counter", ("what", "outcome"), "Reloads of rules and policies, by outcome."),
-    MetricRow("reeve_reload_broken", "gauge", ("what",), "1 while files on disk are broken and the last good set is in force."),
+    MetricRow(
+        "reeve_reload_broken", "gauge", ("what",), "1 while files on disk are broken and the last good set is in force."
+    ),
     MetricRow("reeve_evaluation_seconds", "histogram", (), "Time to detect, mask and judge one event."),
     MetricRow("reeve_engine_errors", "counter", ("error",), "Events the engine failed on, by exception type."),
     MetricRow("reeve_scan_cache_lookups", "counter", ("result",), "Look-ups of scanned texts: hit or miss."),

@@ -1,7 +1,7 @@
 """The `pii` detector: Presidio's recognisers over a text, by the profile of its direction.
 
-Context words, validation, thresholds and deduplication are Presidio's own; the strict profiles add the named rejections.
-A pattern that runs into its time limit is told as `unscanned`, never passed over in silence.
+Context words, validation, thresholds and deduplication are Presidio's own; the strict profiles add the named
+rejections.  A pattern that runs into its time limit is told as `unscanned`, never passed over in silence.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ class PhoneShapeRecognizer(LocalRecognizer):  # type: ignore[misc]
         """Nothing to load."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
+        del entities, nlp_artifacts
         found: dict[tuple[int, int], float] = {}
         for match in _INTERNATIONAL.finditer(text):
             if _is_valid("+" + re.sub(r"\D", "", match.group().removeprefix("00")), ()):

@@ -1,4 +1,6 @@
-"""What is looked for where.  `presidio` is plain Presidio; `logs` and `prompts` are for people who must read the result.
+"""What is looked for where.
+
+`presidio` is plain Presidio; `logs` and `prompts` are for people who must read the result.
 
 Measured on loghub lines, plain Presidio gives 3 695 findings per 1 000 lines: dates, URLs, host addresses and numbers
 that pass a checksum by chance.  The two profiles leave those entities out, want a context word for identifiers that are

@@ -65,7 +65,7 @@ def has_context(candidate: Candidate) -> bool:
 
 
 def is_part_of_longer(candidate: Candidate) -> bool:
-    """A number glued to more digits (`4111-2203-8812-0001-7`, `1.2.3.4.5`, `v10.12.34.56`, decimals) is another number."""
+    """A number glued to more (`4111-2203-8812-0001-7`, `1.2.3.4.5`, decimals) is another number."""
     text, start, end = candidate.text, candidate.start, candidate.end
     if end < len(text) and (text[end].isalnum() or text[end] == "_"):
         return True
@@ -108,7 +108,11 @@ _NUMBERS = frozenset({"CREDIT_CARD", "US_SSN", "US_ITIN", "UK_NHS", "PHONE_NUMBE
 
 RULES: tuple[tuple[str, Callable[[Candidate], bool], Callable[[str], bool]], ...] = (
     ("card_shape", is_no_card_shape, lambda entity: entity == "CREDIT_CARD"),
-    ("part_of_longer", is_part_of_longer, lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER", "_LICENSE", "PASSPORT"))),
+    (
+        "part_of_longer",
+        is_part_of_longer,
+        lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER", "_LICENSE", "PASSPORT")),
+    ),
     ("epoch", is_epoch, lambda entity: entity in ("UK_NHS", "PHONE_NUMBER", "US_NPI")),
     ("repeated", is_repeated, lambda entity: entity in _NUMBERS),
     ("version", is_no_address, lambda entity: entity == "IP_ADDRESS"),

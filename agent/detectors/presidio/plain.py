@@ -66,18 +66,22 @@ class PlainNlpEngine(NlpEngine):  # type: ignore[misc]
         return True
 
     def process_text(self, text: str, language: str) -> PlainArtifacts:
+        del language
         return PlainArtifacts(text, self)
 
     def process_batch(
         self, texts: Iterable[str], language: str, batch_size: int = 1, n_process: int = 1, **_: Any
     ) -> Iterator[tuple[str, PlainArtifacts]]:
+        del batch_size, n_process
         for text in texts:
             yield text, self.process_text(text, language)
 
     def is_stopword(self, word: str, language: str) -> bool:
+        del word, language
         return False
 
     def is_punct(self, word: str, language: str) -> bool:
+        del language
         return not (word[:1].isalnum() or word[:1] == "_")
 
     def get_supported_entities(self) -> list[str]:

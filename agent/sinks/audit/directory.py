@@ -125,7 +125,7 @@ class AuditDirectory:
         return self._tree.size - self._covered
 
     def open(self) -> None:
-        """Continue the log in the directory, or begin one.  `recovered` says what had to be mended, empty if nothing."""
+        """Continue the log in the directory, or begin one.  `recovered` says what had to be mended."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         damage = self._continue()
         if damage:

@@ -55,8 +55,11 @@ def _finding(evaluation: Evaluation, result: PolicyResult) -> dict[str, Any]:
         },
         "container": {"name": resource.container, "uid": resource.container_id, "image": {"name": resource.image}},
         "device": {"hostname": resource.node, "type_id": 0},
-        "resources": [{"name": resource.pod or resource.node, "namespace": resource.namespace, "uid": resource.pod_uid}],
-        "evidences": [_evidence(finding) for finding in evaluation.findings] or [{"data": {"event_class": event.event_class}}],
+        "resources": [
+            {"name": resource.pod or resource.node, "namespace": resource.namespace, "uid": resource.pod_uid}
+        ],
+        "evidences": [_evidence(finding) for finding in evaluation.findings]
+        or [{"data": {"event_class": event.event_class}}],
         "unmapped": {
             "source": event.source,
             "policy_digest": evaluation.policy_digest,

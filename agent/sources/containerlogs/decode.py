@@ -19,7 +19,9 @@ from agent.sources.protojson import time_unix_nano
 # A record longer than this is cut and said to be cut: 1 MiB holds 64 of the runtime's parts.
 LIMIT_BYTES = 1024 * 1024
 
-_CRI = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) (stdout|stderr) ([A-Z](?::[^ ]*)?) ?")
+_CRI = re.compile(
+    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) (stdout|stderr) ([A-Z](?::[^ ]*)?) ?"
+)
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -129,7 +129,9 @@ class ContainerTail:
             order = next((place.order for place, _, status in listing if _inode(status) == current.inode), None)
             opened = {file.inode for file in self._files}
             listing = [
-                entry for entry in listing if _inode(entry[2]) not in opened and (order is None or entry[0].order > order)
+                entry
+                for entry in listing
+                if _inode(entry[2]) not in opened and (order is None or entry[0].order > order)
             ]
         for index, (place, path, status) in enumerate(listing):
             is_live = index == len(listing) - 1

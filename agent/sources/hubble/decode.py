@@ -1,7 +1,7 @@
 """A Hubble response in its JSON form to an `Event`.
 
 Pure, and never raises at bad input.  Reply flows keep the packet's order (source is the server), so both ends are
-swapped before a client is named.  Wire facts: GetFlowsResponse and ExportEvent as `hubble observe -o jsonpb` writes them.
+swapped before a client is named.  Wire facts: GetFlowsResponse and ExportEvent as `hubble observe -o jsonpb` writes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """JSON lines of prompts to GenAI operations.
 
 Accepted, one object (or string) per line: `{"prompt": ...}` or `{"text": ...}`, with `completion`, `response` or
-`output`; OpenAI's `{"messages": [...]}` with `choices`; `{"request": {...}, "response": {...}}`.  Content may be a string
-or a list of parts.  Pure; a line that holds no text to scan is a decode error with a name.
+`output`; OpenAI's `{"messages": [...]}` with `choices`; `{"request": {...}, "response": {...}}`.  Content may be a
+string or a list of parts.  Pure; a line that holds no text to scan is a decode error with a name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _ROLES: dict[str, Role] = {
 }
 
 
-def event_from_line(line: bytes, observed_time_unix_nano: int = 0, resource: Resource | None = None) -> Event | DecodeError:
+def event_from_line(
+    line: bytes, observed_time_unix_nano: int = 0, resource: Resource | None = None
+) -> Event | DecodeError:
     """One line to an event of class `genai`."""
     if not line.strip():
         return DecodeError(name="empty_line")

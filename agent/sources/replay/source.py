@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from agent.model import DecodeError, Event, LogRecord, Resource, Sensitive, event_id
 from agent.pipeline import Output, Receipt
 from agent.plugins import Surroundings
-from agent.sources.containerlogs.assembly import Assembly, LogFormat
+from agent.sources.containerlogs.assembly import Assembly
 from agent.sources.containerlogs.decode import Record
 from agent.sources.containerlogs.paths import parse_path
 from agent.sources.hubble import event_from_json as hubble_event
@@ -30,11 +30,15 @@ _OPENERS: dict[str, Callable[[str], object]] = {".gz": gzip.open, ".xz": lzma.op
 _LINE_BYTES = 16 * 1024 * 1024
 
 
+def _open_plain(path: str) -> BinaryIO:
+    return open(path, "rb")
+
+
 def open_input(path: str) -> BinaryIO:
     """A file, compressed by its ending, or standard input for `-`.  Raises OSError."""
     if path == "-":
         return sys.stdin.buffer
-    return cast(BinaryIO, _OPENERS.get(Path(path).suffix, lambda name: open(name, "rb"))(path))
+    return cast(BinaryIO, _OPENERS.get(Path(path).suffix, _open_plain)(path))
 
 
 class _Lines:
@@ -46,7 +50,7 @@ class _Lines:
         self._number = 0
         self._assembly: Assembly | None = None
         if config.kind in ("cri", "docker"):
-            self._assembly = Assembly(cast(LogFormat, config.kind))
+            self._assembly = Assembly(config.kind)
             place = parse_path(config.path)
             if place is not None and not config.resource:
                 self._owner = place.resource

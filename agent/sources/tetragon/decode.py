@@ -194,7 +194,9 @@ def _hook(payload: Json, function: str) -> Body:
         meaning = ("network", "other")
     match meaning:
         case ("file", action):
-            path = text(file, "path") or next((text(item, "string_arg") for item in arguments if "string_arg" in item), "")
+            path = text(file, "path") or next(
+                (text(item, "string_arg") for item in arguments if "string_arg" in item), ""
+            )
             return FileActivity(
                 action=action,
                 path=_text(path),

@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 from agent.model import FileAction, NetworkAction, ProcessAction
 
 Meaning: TypeAlias = (
-    tuple[Literal["file"], FileAction] | tuple[Literal["network"], NetworkAction] | tuple[Literal["process"], ProcessAction]
+    tuple[Literal["file"], FileAction]
+    | tuple[Literal["network"], NetworkAction]
+    | tuple[Literal["process"], ProcessAction]
 )
 
 # System calls carry the architecture's prefix (facts: `__x64_sys_ptrace`, arm64 `__arm64_sys_ptrace`), tracepoints

@@ -55,16 +55,19 @@ def _json_edits(text: str, spans: Sequence[Span]) -> list[Span]:
     tokens = [match.span() for match in _JSON_TOKEN.finditer(text)]
     firsts = [start for start, _ in tokens]
     edits: list[Span] = []
+    nested_starts: set[int] = set()
     for start, end, name in spans:
         index = max(bisect_right(firsts, start) - 1, 0)
         while index < len(tokens) and tokens[index][0] < end:
             token_start, token_end = tokens[index]
             index += 1
             if text[token_start] == '"':
+                if token_start in nested_starts:
+                    continue
                 nested = _nested_edit(text, token_start + 1, token_end - 1, spans)
                 if nested is not None:
-                    if not edits or edits[-1][0] != token_start + 1:
-                        edits.append(nested)
+                    nested_starts.add(token_start)
+                    edits.append(nested)
                     continue
                 inner_start, inner_end = max(start, token_start + 1), min(end, token_end - 1)
                 if inner_start < inner_end:
@@ -83,10 +86,8 @@ def _unescaped(literal: str) -> tuple[str, list[int]]:
         parts.append(literal[done : match.start()])
         origins.extend(range(done, match.start()))
         escape = match.group()
-        if escape[1] == "u":
-            character = json.loads(f'"{escape}"')
-        else:
-            character = _SIMPLE.get(escape[1], escape[1])
+        is_code = escape[1] == "u"
+        character = json.loads(f'"{escape}"') if is_code else _SIMPLE.get(escape[1], escape[1])
         parts.append(character)
         origins.extend([match.start()] * len(character))
         done = match.end()

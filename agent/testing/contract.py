@@ -75,7 +75,7 @@ async def check_source(make: Callable[[], Source], expected: int, *, reads_again
 
     out = MemoryOutput(pause_seconds=5.0)
     running = asyncio.create_task(make().run(out))
-    while not out.batches and not running.done():
+    while not out.batches and not running.done():  # noqa: ASYNC110 - the output is plain memory, without events
         await asyncio.sleep(0.01)
     running.cancel()
     done, _ = await asyncio.wait([running], timeout=_PATIENCE_SECONDS)

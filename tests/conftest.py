@@ -1,0 +1,38 @@
+"""What tests share: the shipped rules and policies, and recorded data where it is at hand."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def rules() -> Path:
+    return ROOT / "rules"
+
+
+@pytest.fixture(scope="session")
+def policies() -> Path:
+    return ROOT / "policies"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Recorded data beside the checkout; tests that want it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no recorded data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def recordings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked recordings of LLM telemetry and logs."""
+    target = tmp_path_factory.mktemp("recordings")
+    with tarfile.open(shared / "llm" / "recordings.tar.xz") as archive:
+        archive.extractall(target, filter="data")
+    return target

@@ -86,7 +86,9 @@ def test_merged_spans_are_apart_and_cover_the_same(places):
     assert all(before[1] <= after[0] for before, after in zip(joined, joined[1:], strict=False))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 50), st.lists(OUTCOMES, max_size=5)), max_size=20))
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 50), st.lists(OUTCOMES, max_size=5)), max_size=20)
+)
 def test_the_ledger_adds_up_after_any_history(history):
     ledger = Ledger()
     for source, count, ends in history:

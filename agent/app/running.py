@@ -24,6 +24,8 @@ from agent.telemetry import AgentCollector, Gauges, HttpServer, Tally
 
 log = structlog.get_logger("reeve.agent")
 
+API_VERSION = "reeve.dev/v1alpha1"
+
 
 def load_settings(path: Path) -> tuple[Settings, Document]:
     """The settings of a file, with default directories filled in.  Raises Problems."""
@@ -35,7 +37,7 @@ def load_settings(path: Path) -> tuple[Settings, Document]:
 
 def settings_from(**values: Any) -> Settings:
     """Settings made in code instead of from a file, with default directories filled in."""
-    return with_defaults(Settings.model_validate(values))
+    return with_defaults(Settings.model_validate({"apiVersion": API_VERSION, "kind": "AgentConfig", **values}))
 
 
 def with_defaults(settings: Settings) -> Settings:
@@ -104,6 +106,9 @@ class Agent:
         key_file = settings.fingerprint_key_file or settings.state_dir / "keys" / "fingerprint.key"
         self.ruleset = Ruleset(settings, surroundings_of(settings), load_key(key_file), self.tally, document.file)
         sources: list[Source] = build_plugins("sources", settings, document)
+        if not sources:
+            problem = document.problem(("sources",), "names no source", "add one, for example containerlogs: {}")
+            raise Problems([problem])
         self.line = Line(
             sources=sources,
             sinks=[*build_plugins("sinks", settings, document), *sinks],

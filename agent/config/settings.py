@@ -78,8 +78,8 @@ class Settings(_Strict):
     """`sources`, `detectors` and `sinks` map a name of one's own to its settings; `type` names the plug-in if it is
     another.  `foreign_plugins` allows plug-ins that do not come with the agent, by name."""
 
-    api_version: Literal["reeve.dev/v1alpha1"] = Field("reeve.dev/v1alpha1", alias="apiVersion")
-    kind: Literal["AgentConfig"] = "AgentConfig"
+    api_version: Literal["reeve.dev/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["AgentConfig"]
     node: str = ""
     state_dir: Path = Path("/var/lib/reeve")
     rules: tuple[Path, ...] = ()

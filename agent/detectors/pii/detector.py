@@ -19,6 +19,7 @@ from agent.detectors.pii.registry import default_english_recognizers, strict_rec
 from agent.detectors.pii.rejections import Candidate, has_context, rejection_of
 from agent.detectors.presidio import lean
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
+from agent.detectors.presidio.gates import Gate, Gates
 from agent.detectors.presidio.plain import LANGUAGE, PlainNlpEngine
 from agent.detectors.presidio.timeouts import TimeoutWatch, limit_patterns
 from agent.engine import Scan
@@ -28,8 +29,8 @@ lean.load()
 
 from presidio_analyzer import AnalyzerEngine, RecognizerRegistry  # noqa: E402 - after the lean import
 
-# What a value of a recogniser cannot do without: a cheap test that saves most of the work on prose.
-_DIGIT = re.compile(r"\d")
+# Values of these may do without a digit (`dead:beef::`, `example.com`); all of Presidio's other patterns want one.
+_WITHOUT_DIGITS = frozenset({"URL", "MAC_ADDRESS", "UUID", "IP_ADDRESS"})
 _LOCAL_PART = re.compile(r"[\w.+-]+@")
 
 
@@ -40,16 +41,17 @@ class _Scanner:
         self.profile = profile
         self._config = config
         kept = [recognizer for recognizer in recognizers if self._is_wanted(recognizer.supported_entities[0])]
-        self._context = {
-            recognizer.supported_entities[0]: tuple(word.lower().strip() for word in recognizer.context or ())
-            for recognizer in kept
-        }
+        self._context: dict[str, tuple[str, ...]] = {}
+        for recognizer in kept:
+            entity = recognizer.supported_entities[0]
+            words = tuple(word.lower().strip() for word in recognizer.context or ())
+            self._context[entity] = (*self._context.get(entity, ()), *words)
         self._needs_context = NEEDS_CONTEXT | {
             recognizer.supported_entities[0]
             for recognizer in kept
             if isinstance(recognizer, DocumentRecognizer) and recognizer.is_context_required
         }
-        self._gates = [(recognizer, _gate_of(recognizer)) for recognizer in kept]
+        self._gates = Gates((recognizer, self._gate_of(recognizer)) for recognizer in kept)
         self._engine = AnalyzerEngine(
             registry=RecognizerRegistry(recognizers=kept, supported_languages=[LANGUAGE]),
             nlp_engine=PlainNlpEngine(),
@@ -62,12 +64,21 @@ class _Scanner:
             return False
         return entity in config.entities if config.entities else entity not in self.profile.hidden
 
+    def _gate_of(self, recognizer: Any) -> Gate:
+        """What must be in a text for a recogniser to find something that this profile keeps."""
+        entity = recognizer.supported_entities[0]
+        if isinstance(recognizer, DocumentRecognizer) and recognizer.document.reeve.keywords:
+            return Gate(recognizer.document.reeve.keywords)
+        if self.profile.is_strict and entity in self._needs_context and self._context[entity]:
+            return Gate(self._context[entity], needs_digit=not isinstance(recognizer, DocumentRecognizer))
+        if entity == "EMAIL_ADDRESS":
+            return Gate(("@",))
+        if isinstance(recognizer, DocumentRecognizer) or entity in _WITHOUT_DIGITS:
+            return Gate()
+        return Gate(needs_digit=True)
+
     def scan(self, text: str, rejected: Counter[str]) -> list[Match]:
-        # ASCII folding first would change offsets; `lower` may too ("İ"), and here only says whether a word occurs.
-        lowered = text.lower()
-        entities = [
-            recognizer.supported_entities[0] for recognizer, gate in self._gates if _passes(gate, text, lowered)
-        ]
+        entities = [recognizer.supported_entities[0] for recognizer in self._gates.woken(text)]
         if not entities:
             return []
         matches: list[Match] = []
@@ -98,25 +109,6 @@ def _trimmed(text: str, match: Match) -> Match:
         return match
     local = _LOCAL_PART.search(text, match.start, match.end)
     return Match(match.entity, local.start(), match.end, match.score) if local else match
-
-
-def _gate_of(recognizer: Any) -> str | tuple[str, ...]:
-    """`@`, `digit`, keywords one of which must occur, or an empty text for no gate."""
-    if isinstance(recognizer, DocumentRecognizer):
-        return recognizer.keywords
-    if recognizer.supported_entities[0] == "EMAIL_ADDRESS":
-        return "@"
-    if recognizer.supported_entities[0] in ("URL", "MAC_ADDRESS", "UUID", "IP_ADDRESS"):
-        return ""
-    return "digit"
-
-
-def _passes(gate: str | tuple[str, ...], text: str, lowered: str) -> bool:
-    if gate == "digit":
-        return _DIGIT.search(text) is not None
-    if isinstance(gate, tuple):
-        return not gate or any(keyword in lowered for keyword in gate)
-    return gate in text
 
 
 class PiiDetector:

@@ -111,7 +111,6 @@ class DocumentRecognizer(PatternRecognizer):  # type: ignore[misc]
             global_regex_flags=flags,
         )
         self.document = document
-        self.keywords = tuple(keyword.lower() for keyword in document.reeve.keywords)
         self.is_context_required = document.reeve.context_required
         self._validator = VALIDATORS.get(document.reeve.validator)
         self._allow = frozenset(document.reeve.allow)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
+from agent.detectors.presidio.gates import Gate, Gates
 from agent.detectors.presidio.timeouts import TimeoutWatch
 from agent.detectors.secrets.config import SecretsConfig
 from agent.engine import Scan
@@ -23,11 +24,8 @@ class SecretsDetector:
     kind: FindingKind = "secret"
 
     def __init__(self, config: SecretsConfig, documents: Iterable[RecognizerDocument] = ()) -> None:
-        self._recognizers = [
-            DocumentRecognizer(document)
-            for document in documents
-            if document.supported_entity not in config.exclude_entities
-        ]
+        kept = [one for one in documents if one.supported_entity not in config.exclude_entities]
+        self._gates = Gates((DocumentRecognizer(one), Gate(one.reeve.keywords)) for one in kept)
         self._allow = frozenset(config.allow_list)
         self._watch = TimeoutWatch()
         self.rejected: Counter[str] = Counter()
@@ -35,11 +33,8 @@ class SecretsDetector:
     def scan(self, text: str, direction: Direction) -> Scan:
         del direction
         before = self._watch.happened
-        lowered = text.lower()
         matches: list[Match] = []
-        for recognizer in self._recognizers:
-            if recognizer.keywords and not any(keyword in lowered for keyword in recognizer.keywords):
-                continue
+        for recognizer in self._gates.woken(text):
             entity = recognizer.supported_entities[0]
             for result in recognizer.analyze(text, [entity]):
                 if text[result.start : result.end] in self._allow:

@@ -51,7 +51,7 @@ def test_mistakes_have_place_fact_and_remedy(text, said):
 
 
 def test_all_mistakes_come_at_once():
-    assert len(mistakes("sink: {}\nsource: {}\nlog: {level: loud}\n")) == 3
+    assert len(mistakes("kind: AgentConfig\nsink: {}\nsource: {}\nlog: {level: loud}\n")) == 4
 
 
 @pytest.mark.parametrize(

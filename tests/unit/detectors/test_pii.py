@@ -1,4 +1,4 @@
-"""agent.detectors.pii: .config, .detector, .phone, .profiles, .registry, .rejections; agent.detectors.presidio.*."""
+"""agent.detectors.pii: .config, .detector, .phone, .profiles, .registry, .rejections; agent.detectors.presidio: .lean ..."""
 
 import socket
 import string

@@ -18,8 +18,8 @@ class PiiConfig(pydantic.BaseModel):
     """`profiles` says which profile scans which direction.  An entity's threshold beats the profile's.
 
     `entities` limits every profile to those named; `exclude_entities` takes some out.  `countries` are ISO 3166 codes
-    whose national identifiers are looked for.  A value equal to one in `allow_list`, or fully matched by one of
-    `allow_patterns`, is no finding.
+    whose national identifiers are looked for; `languages` (ISO 639) add all recognisers whose words are in them.  A
+    value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +37,7 @@ class PiiConfig(pydantic.BaseModel):
     exclude_entities: tuple[str, ...] = ()
     thresholds: dict[str, Score] = {}
     countries: tuple[str, ...] = ("us", "uk", "de", "fr", "es", "it", "pl", "ie", "nl", "be", "fi", "se")
+    languages: tuple[str, ...] = ("en",)
     allow_list: tuple[str, ...] = ()
     allow_patterns: tuple[str, ...] = ()
     regex_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0

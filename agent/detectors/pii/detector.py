@@ -135,7 +135,7 @@ class PiiDetector:
             recognizers = (
                 [*default_english_recognizers(), *map(DocumentRecognizer, self._documents)]
                 if name == "presidio"
-                else strict_recognizers(self._config.countries, self._documents)
+                else strict_recognizers(self._config.countries, self._documents, self._config.languages)
             )
             scanner = self._scanners[name] = _Scanner(PROFILES[name], recognizers, self._config)
         return scanner

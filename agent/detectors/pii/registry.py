@@ -36,15 +36,24 @@ def _presidio_classes() -> Iterable[type[Any]]:
             yield candidate
 
 
-def presidio_recognizers(countries: Sequence[str], *, with_presidio_phone: bool) -> list[LocalRecognizer]:
-    """Instances of Presidio's own recognisers: those of no country and those of the countries given."""
+def _own_language(candidate: type[Any]) -> str:
+    """The language a recogniser's context words are in, as Presidio declares it."""
+    parameter = inspect.signature(candidate.__init__).parameters.get("supported_language")
+    return str(parameter.default) if parameter is not None else LANGUAGE
+
+
+def presidio_recognizers(
+    countries: Sequence[str], languages: Sequence[str] = (), *, with_presidio_phone: bool = False
+) -> list[LocalRecognizer]:
+    """Instances of Presidio's own recognisers: those of no country, of the countries, and of the languages given."""
     wanted = {_COUNTRY_ALIASES.get(country.lower(), country.lower()) for country in countries}
     recognizers: list[LocalRecognizer] = []
     for candidate in _presidio_classes():
         if candidate.__name__ == "PhoneRecognizer" and not with_presidio_phone:
             continue
         country = getattr(candidate, "COUNTRY_CODE", None)
-        if country is None or country in wanted:
+        is_spoken = _own_language(candidate) != LANGUAGE and _own_language(candidate) in languages
+        if country is None or country in wanted or is_spoken:
             recognizers.append(candidate(supported_language=LANGUAGE))
     return recognizers
 
@@ -65,10 +74,12 @@ def document_recognizers(documents: Iterable[RecognizerDocument]) -> list[Entity
     return [DocumentRecognizer(document) for document in documents]
 
 
-def strict_recognizers(countries: Sequence[str], documents: Iterable[RecognizerDocument]) -> list[EntityRecognizer]:
+def strict_recognizers(
+    countries: Sequence[str], documents: Iterable[RecognizerDocument], languages: Sequence[str] = ()
+) -> list[EntityRecognizer]:
     """The recognisers of the profiles `logs` and `prompts`."""
     return [
-        *presidio_recognizers(countries, with_presidio_phone=False),
+        *presidio_recognizers(countries, languages),
         PhoneShapeRecognizer(),
         *document_recognizers(documents),
     ]

@@ -117,7 +117,7 @@ def test_entities_thresholds_countries_and_allow_lists_are_configuration():
 
 def test_rejections_are_counted_by_name():
     detector = PiiDetector(PiiConfig(entities=("CREDIT_CARD", "UK_NHS")))
-    found(detector, "4111-1111-1111-1111-7 and 943 476 5919")
+    found(detector, "4111-1111-1111-1111-7 and nhs " + "x" * 90 + " 943 476 5919")
     assert detector.rejected["no_context"] == 1
     assert set(detector.rejected) <= {name for name, _, _ in RULES} | {"no_context"}
 
@@ -168,6 +168,9 @@ def test_countries_choose_national_identifiers():
     assert "PL_PESEL" in names
     assert "ES_NIF" not in names
     assert "EMAIL_ADDRESS" in names
+    spoken = {recognizer.supported_entities[0] for recognizer in strict_recognizers((), (), ("ko",))}
+    assert "KR_RRN" in spoken
+    assert "KR_RRN" not in names
 
 
 def test_a_pattern_out_of_time_is_told_and_not_passed_over():

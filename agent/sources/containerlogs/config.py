@@ -12,6 +12,7 @@ from pydantic import Field
 class ContainerLogsConfig(pydantic.BaseModel):
     """`paths` are directories watched with everything below.  Namespace patterns know `*` and `?`.
 
+    At most about `open_files` files are held open: quiet containers are closed and found again by what was read.
     `start_at: beginning` reads what was written before the agent came, rotated and compressed files too.
     """
 
@@ -23,6 +24,7 @@ class ContainerLogsConfig(pydantic.BaseModel):
     exclude_pods: tuple[str, ...] = ("reeve-*",)
     start_at: Literal["beginning", "end"] = "beginning"
     checkpoint_file: Path | None = None
+    open_files: Annotated[int, Field(ge=8)] = 512
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     read_bytes: Annotated[int, Field(ge=4096)] = 128 * 1024
     group_seconds: Annotated[float, Field(gt=0)] = 0.5

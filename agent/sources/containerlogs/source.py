@@ -163,6 +163,9 @@ class ContainerLogsSource:
             if directory in self._busy:
                 self._wake_later(directory, 0.05)
                 continue
+            if not self._has_place(directory):
+                self._wake_later(directory, self._config.group_seconds / 2)
+                continue
             self._busy.add(directory)
             try:
                 has_more = await self._turn(directory, out)
@@ -212,7 +215,7 @@ class ContainerLogsSource:
         if outcome.may_checkpoint:
             await asyncio.to_thread(self._commit, directory, tail, turn.position)
             self._failures.pop(directory, None)
-            self._close_if_gone(directory, tail, turn)
+            self._close_gone(directory, tail, turn)
             return turn.has_more
         failures = self._failures[directory] = self._failures.get(directory, 0) + 1
         tail.close()
@@ -227,11 +230,28 @@ class ContainerLogsSource:
             self._store.commit(str(directory), commits)
         tail.acknowledged(position, commits)
 
-    def _close_if_gone(self, directory: Path, tail: ContainerTail, turn: Turn) -> None:
-        """A container whose directory was removed is let go once nothing of it waits."""
+    def _close_gone(self, directory: Path, tail: ContainerTail, turn: Turn) -> None:
+        """Let go of a container whose directory was removed, once nothing of it waits."""
         if not turn.has_more and not tail.is_waiting and not directory.is_dir():
             tail.close()
             del self._tails[directory]
+            return
+        self._tails[directory] = self._tails.pop(directory)  # the most recently read one is the last
+
+    def _has_place(self, directory: Path) -> bool:
+        """Whether a directory may be read now: it is open, or one more may be, or a quiet one can be closed for it.
+
+        Of a quiet one everything is committed and nothing waits: it is found again by its positions.
+        """
+        open_now = len(self._tails.keys() | self._busy)
+        if directory in self._tails or open_now < self._config.open_files:
+            return True
+        for quiet, tail in self._tails.items():
+            if quiet not in self._busy and quiet not in self._queued and not tail.is_waiting:
+                tail.close()
+                del self._tails[quiet]
+                return True
+        return False
 
 
 def _places(directories: Iterable[Path]) -> Iterable[LogPath]:

@@ -239,6 +239,31 @@ async def test_lines_that_are_none_are_counted(container, tmp_path):
     assert run.out.lines_read == 2
 
 
+async def test_quiet_containers_are_closed_and_found_again(tmp_path):
+    root = tmp_path / "pods"
+    logs = []
+    for number in range(40):
+        directory = root / f"ns_pod-{number}_uid-{number}" / "app"
+        directory.mkdir(parents=True)
+        logs.append(directory / "0.log")
+        logs[-1].write_bytes(line(number))
+    config = ContainerLogsConfig(paths=(root,), group_seconds=0.05, open_files=8)
+    source = ContainerLogsSource(config, "c", Surroundings(node="n", state_dir=tmp_path, rules=()))
+    async with Running(source) as run:
+        await run.until(40)
+        for turn in range(1, 4):
+            for number, log in enumerate(logs):
+                if turn == 2:
+                    log.rename(log.with_name("0.log.20261123-100000"))
+                with log.open("ab") as file:
+                    file.write(line(1000 * turn + number))
+            await run.until(40 * (turn + 1))
+        await asyncio.sleep(0.3)
+        assert len(source._tails) <= 8
+        wanted = {f"line {1000 * turn + number}" for turn in range(4) for number in range(40)}
+        assert sorted(run.texts) == sorted(wanted)
+
+
 async def test_thousands_of_containers_share_one_watcher(tmp_path):
     root = tmp_path / "pods"
     for number in range(2000):
@@ -256,6 +281,7 @@ async def test_thousands_of_containers_share_one_watcher(tmp_path):
         with open("/proc/self/status") as status:
             threads = next(int(row.split()[1]) for row in status if row.startswith("Threads"))
         assert threads < 40
+        assert len(os.listdir("/proc/self/fd")) < 800
         with (root / "ns_pod-7_uid-7" / "app" / "0.log").open("ab") as file:
             file.write(line(5000))
         await run.until(2001)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.config import Document, Problem, Problems, Settings, read, typed
+from agent.config import Document, Problem, Problems, Settings, parse, read_text, typed
 from agent.engine import Engine, ScanCache, TextDetector
 from agent.plugins import Surroundings, spec_of
 from agent.policy import Compiler, PolicyJudge, digest_of
@@ -39,8 +39,9 @@ def load_judge(directories: Sequence[Path], compiler: Compiler | None = None) ->
             problems.append(Problem(str(directory), 0, "", "does not exist", "mend `policies` in the configuration"))
     for path in policy_files(directories):
         try:
-            documents += read(path)
-            texts.append(path.read_bytes())
+            text = read_text(path)
+            documents += parse(text, str(path))
+            texts.append(text.encode())
         except Problems as error:
             problems += error.problems
     compiler = compiler or Compiler()

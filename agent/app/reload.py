@@ -102,6 +102,10 @@ async def watch(
         changed = [Path(path) for _, path in changes if path.endswith((".yaml", ".yml")) or "..data" in path]
         if not changed:
             continue
-        has_changed: bool = await asyncio.to_thread(ruleset.reload, changed)
+        try:
+            has_changed: bool = await asyncio.to_thread(ruleset.reload, changed)
+        except Exception as error:  # noqa: BLE001 - a task boundary: the next change must still be seen
+            log.error("A reload failed; the last good set stays in force.", error=type(error).__name__)
+            continue
         if has_changed:
             swap(ruleset.engine)

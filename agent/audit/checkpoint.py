@@ -46,12 +46,12 @@ def parse_note(note: str) -> tuple[Checkpoint, list[bytes]]:
     """The checkpoint of a note, and its raw signatures (key id and signature).  Raises CheckpointError."""
     body, separator, signatures = note.partition("\n\n")
     lines = body.split("\n")
-    if not separator or len(lines) < 3 or not lines[1].isdigit():
+    if not separator or len(lines) < 3 or not (lines[1].isascii() and lines[1].isdigit() and len(lines[1]) < 20):
         raise CheckpointError("is no checkpoint note")
     try:
         root = base64.b64decode(lines[2], validate=True)
         raw = [base64.b64decode(line.rsplit(" ", 1)[1], validate=True) for line in signatures.splitlines() if line]
-    except (binascii.Error, IndexError) as error:
+    except (binascii.Error, IndexError, ValueError) as error:
         raise CheckpointError("holds bad base64") from error
     if len(root) != 32:
         raise CheckpointError("holds a root that is not 32 bytes")

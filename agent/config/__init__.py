@@ -2,7 +2,7 @@
 
 from agent.config.problem import Problem, Problems, suggestion
 from agent.config.settings import Settings
-from agent.config.yamlfile import Document, DocumentPath, dotted, parse, read, typed
+from agent.config.yamlfile import Document, DocumentPath, dotted, parse, read, read_text, typed
 
 __all__ = [
     "Document",
@@ -13,6 +13,7 @@ __all__ = [
     "dotted",
     "parse",
     "read",
+    "read_text",
     "suggestion",
     "typed",
 ]

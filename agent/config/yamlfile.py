@@ -116,7 +116,9 @@ def parse(text: str, file: str) -> list[Document]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise Problems([Problem(file, line, "", f"is no YAML: {error.problem or error.context}")]) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except Problems:
+        raise
+    except Exception as error:  # PyYAML's constructors let KeyError, IndexError and more through for odd tags
         raise Problems([Problem(file, 0, "", f"is no YAML: {type(error).__name__}")]) from error
     finally:
         loader.dispose()
@@ -127,15 +129,19 @@ def parse(text: str, file: str) -> list[Document]:
 
 def read(path: Path) -> list[Document]:
     """All documents of a file.  Raises Problems, also when it cannot be read."""
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """A file's text.  Raises Problems if it cannot be read, is too large or is not UTF-8."""
     try:
         if path.stat().st_size > LIMIT_BYTES:
             raise Problems([Problem(str(path), 0, "", f"is larger than {LIMIT_BYTES} bytes", "split it")])
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise Problems([Problem(str(path), 0, "", f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise Problems([Problem(str(path), 0, "", "is not UTF-8", "save it as UTF-8")]) from error
-    return parse(text, str(path))
 
 
 def typed(model: type[Model], document: Document, prefix: DocumentPath = ()) -> Model:

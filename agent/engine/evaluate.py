@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from agent.engine.cache import ScanCache, Scanned
-from agent.engine.contracts import EventDetector, Judge, TextDetector
+from agent.engine.contracts import EventDetector, Judge, Scan, TextDetector
 from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
@@ -21,9 +21,11 @@ from agent.engine.texts import Place, with_texts
 from agent.model import Direction, Evaluation, Event, Finding, Match, Sensitive
 
 # 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
-PIECE_CHARACTERS = 32 * 1024
-# A 4096-bit PEM key is 3 243 characters: any value up to this length lies whole in some piece.
-OVERLAP_CHARACTERS = 4 * 1024
+PIECE_CHARACTERS = 48 * 1024
+# The longest value a shipped rule allows has 12 000 characters (PEM, JWT): any value lies whole in some piece.
+OVERLAP_CHARACTERS = 16 * 1024
+# A cut at the limit falls on a blank if there is one this near, so that no value is cut in two and half of it shown.
+_CUT_CHARACTERS = 1024
 
 
 class _Hit(msgspec.Struct, frozen=True):
@@ -98,7 +100,7 @@ class Engine:
             return Scanned("", (), "")
         if self.cache is None:
             return self._scan(text, direction, label)
-        key = self.cache.key_of(f"{label}\0{text}" if label else text, direction)
+        key = self.cache.key_of(f"{len(label)}:{label}{text}", direction)
         scanned = self.cache.get(key)
         if scanned is None:
             scanned = self._scan(text, direction, label)
@@ -110,20 +112,18 @@ class Engine:
         unscanned = ""
         whole = text
         if len(text) > self._limit:
-            text, unscanned = text[: self._limit], "text_too_long"
+            text, unscanned = _cut(text, self._limit), "text_too_long"
         prefix = f"{label}: " if label else ""
         flat = flatten(prefix + text)
         hits: list[_Hit] = []
         spans: list[Span] = []
-        for offset, piece, is_last in _pieces(flat.text):
+        for offset, piece in _pieces(flat.text):
             for detector in self._text_detectors:
-                scan = detector.scan(piece, direction)
+                scan = _scan_of(detector, piece, direction)
                 if scan.unscanned:
                     unscanned = unscanned or scan.unscanned
                     spans.append((*flat.origin(offset, offset + len(piece)), "UNSCANNED"))
-                for match in scan.matches:
-                    if is_last or match.start < len(piece) - OVERLAP_CHARACTERS:
-                        hits.append(_hit(flat, detector, match, offset))
+                hits += [_hit(flat, detector, match, offset) for match in scan.matches]
         kept = [hit for hit in _resolved(hits) if hit.end > len(prefix)]
         findings = tuple(self._finding(flat, hit, len(prefix)) for hit in kept)
         spans += [(hit.start, hit.end, hit.match.entity) for hit in kept]
@@ -148,14 +148,29 @@ class Engine:
         )
 
 
-def _pieces(text: str) -> Iterator[tuple[int, str, bool]]:
-    """(offset, piece, is last) of overlapping pieces."""
+def _scan_of(detector: TextDetector, text: str, direction: Direction) -> Scan:
+    """The detector's answer.  One that fails has not scanned the text: it is cut out, and the event goes on."""
+    try:
+        return detector.scan(text, direction)
+    except Exception:  # noqa: BLE001 - hostile text that breaks one recogniser must not hide a whole event
+        return Scan((), "detector_failed")
+
+
+def _cut(text: str, limit: int) -> str:
+    """The text up to the limit, less a last word that the limit would cut."""
+    head = text[:limit]
+    blank = max(head.rfind(" ", limit - _CUT_CHARACTERS), head.rfind("\n", limit - _CUT_CHARACTERS))
+    return head[: blank + 1] if blank >= 0 else head[: limit - _CUT_CHARACTERS]
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """(offset, piece) of overlapping pieces."""
     step = PIECE_CHARACTERS - OVERLAP_CHARACTERS
     offset = 0
     while len(text) - offset > PIECE_CHARACTERS:
-        yield offset, text[offset : offset + PIECE_CHARACTERS], False
+        yield offset, text[offset : offset + PIECE_CHARACTERS]
         offset += step
-    yield offset, text[offset:] if offset else text, True
+    yield offset, text[offset:] if offset else text
 
 
 def _hit(flat: Flat, detector: TextDetector, match: Match, offset: int) -> _Hit:
@@ -170,18 +185,24 @@ def _resolved(hits: Sequence[_Hit]) -> list[_Hit]:
         key = (hit.match.entity, hit.start, hit.end)
         if key not in best or hit.match.score > best[key].match.score:
             best[key] = hit
-    # Longest first: a hit can only lie in one that came before it.
     kept: list[_Hit] = []
-    for hit in sorted(best.values(), key=lambda hit: (hit.start - hit.end, hit.detector.kind != "secret")):
-        if not any(
-            other.start <= hit.start
-            and hit.end <= other.end
-            and (
-                other.detector.kind == "secret"
-                or other.match.entity == hit.match.entity
-                or (other.match.score >= hit.match.score and other.end - other.start > hit.end - hit.start)
-            )
-            for other in kept
-        ):
+    # By start, longer first: whatever holds a hit comes before it, and only what still reaches over it is asked.
+    reaching: list[_Hit] = []
+    order = sorted(
+        best.values(), key=lambda hit: (hit.start, -hit.end, hit.detector.kind != "secret", hit.match.entity)
+    )
+    for hit in order:
+        reaching = [other for other in reaching if other.end > hit.start]
+        if not any(_holds(other, hit) for other in reaching):
             kept.append(hit)
+            reaching.append(hit)
     return sorted(kept, key=lambda hit: (hit.start, hit.end, hit.match.entity))
+
+
+def _holds(outer: _Hit, hit: _Hit) -> bool:
+    """Whether a hit is only a part of another one."""
+    if not (outer.start <= hit.start and hit.end <= outer.end):
+        return False
+    if outer.detector.kind == "secret" or outer.match.entity == hit.match.entity:
+        return True
+    return outer.match.score >= hit.match.score and outer.end - outer.start > hit.end - hit.start

@@ -21,7 +21,11 @@ _ESCAPE = re.compile(
     r"|(?:%[0-9A-Fa-f]{2})+"
 )
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-_QUERY = re.compile(r"(?:\?|(?<![\w%+-])(?=[\w.-]+=[^\s\"'<>&]*&))([\w.\[\]%-]+=[^\s\"'<>]*)")
+# A query after `?`, or a form (`a=b&c=d`).  Bounded and possessive: linear on any text.
+_QUERY = re.compile(
+    r"(?:\?|(?<![\w%+.=&\[\]-])(?=[\w.-]{1,64}+=[^\s\"'<>&]{0,2048}+&))"
+    r"[\w.\[\]%-]{1,64}+=[^\s\"'<>]{0,16384}+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,16 @@ class Flat:
         return self.starts[start], self.ends[end - 1]
 
 
-def _decoded(escape: str) -> list[tuple[str, int]] | None:
-    """The characters an escape stands for, each with the length of its share; None to leave it as it stands."""
+def _decoded(escape: str) -> list[tuple[str, int]]:
+    """The characters an escape stands for, each with the length of its share."""
     if escape[0] == "%":
         octets = bytes.fromhex(escape.replace("%", ""))
-        try:
-            characters = octets.decode()
-        except UnicodeDecodeError:
-            return None
-        return [(character, 3 * len(character.encode())) for character in characters]
+        # Octets that are no UTF-8 stand for themselves (surrogateescape keeps one character for each).
+        characters = octets.decode("utf-8", "surrogateescape")
+        return [
+            ("\ufffd", 3) if "\udc80" <= character <= "\udcff" else (character, 3 * len(character.encode()))
+            for character in characters
+        ]
     kind = escape[1]
     if kind == "u" and len(escape) == 12:
         high, low = int(escape[2:6], 16), int(escape[8:12], 16)
@@ -72,12 +77,8 @@ def _once(flat: Flat) -> Flat | None:
     old_starts = flat.starts if flat.starts is not None else array("I", range(len(text)))
     old_ends = flat.ends if flat.ends is not None else array("I", range(1, len(text) + 1))
     done = 0
-    is_changed = False
     for match in matches:
         decoded = _decoded(match.group())
-        if decoded is None:
-            continue
-        is_changed = True
         at = match.start()
         parts.append(text[done:at])
         starts.extend(old_starts[done:at])
@@ -88,8 +89,6 @@ def _once(flat: Flat) -> Flat | None:
             ends.append(old_ends[at + share - 1])
             at += share
         done = match.end()
-    if not is_changed:
-        return None
     parts.append(text[done:])
     starts.extend(old_starts[done:])
     ends.extend(old_ends[done:])

@@ -20,7 +20,7 @@ Span: TypeAlias = tuple[int, int, str]
 
 _JSON_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|.)", re.DOTALL)
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+', re.DOTALL)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[-+.\w]++', re.DOTALL)
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
@@ -56,6 +56,7 @@ def _json_edits(text: str, spans: Sequence[Span]) -> list[Span]:
     firsts = [start for start, _ in tokens]
     edits: list[Span] = []
     nested_starts: set[int] = set()
+    plain_starts: set[int] = set()
     for start, end, name in spans:
         index = max(bisect_right(firsts, start) - 1, 0)
         while index < len(tokens) and tokens[index][0] < end:
@@ -64,11 +65,13 @@ def _json_edits(text: str, spans: Sequence[Span]) -> list[Span]:
             if text[token_start] == '"':
                 if token_start in nested_starts:
                     continue
-                nested = _nested_edit(text, token_start + 1, token_end - 1, spans)
-                if nested is not None:
-                    nested_starts.add(token_start)
-                    edits.append(nested)
-                    continue
+                if token_start not in plain_starts:
+                    nested = _nested_edit(text, token_start + 1, token_end - 1, spans)
+                    if nested is not None:
+                        nested_starts.add(token_start)
+                        edits.append(nested)
+                        continue
+                    plain_starts.add(token_start)
                 inner_start, inner_end = max(start, token_start + 1), min(end, token_end - 1)
                 if inner_start < inner_end:
                     edits.append((inner_start, inner_end, f"[{name}]"))

@@ -127,8 +127,10 @@ class Line:
         self.is_running = True
         try:
             ended = asyncio.create_task(_all(reading))
-            await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([stopping, ended, worker, *delivering], return_when=asyncio.FIRST_COMPLETED)
             ended.cancel()
+            for task in done & {worker, *delivering}:
+                task.result()  # neither ends before it is told to: raise what ended it
         finally:
             stopping.cancel()
             await self._drain(reading, worker, delivering)

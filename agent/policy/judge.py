@@ -61,6 +61,8 @@ class PolicyJudge:
                 message = (own_message or rule.message).render(bound.activation)
         except CelError as error:
             return self._said(rule, "error", f"could not be evaluated: {error}")
+        except Exception as error:  # noqa: BLE001 - one rule that fails on an event must not hide the others' results
+            return self._said(rule, "error", f"could not be evaluated: {type(error).__name__}")
         if status == "fail" and not rule.is_scored:
             return self._said(rule, "warn", message)
         return self._said(rule, status, message)

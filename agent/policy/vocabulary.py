@@ -170,7 +170,7 @@ class Vocabulary:
                 self.fill(inner, value)
 
             return fill_inner
-        return lambda message, value: setattr(message, name, value)
+        return lambda message, value: setattr(message, name, _bounded(value))
 
     def fill(self, message: ProtoMessage, struct: Any) -> ProtoMessage:
         """The message with the struct's values that are not empty."""
@@ -210,6 +210,13 @@ class Vocabulary:
             if value is not None:
                 tree[variable] = _builtin(value)
         return tree
+
+
+def _bounded(value: Any) -> Any:
+    """Integers as far as CEL knows them."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-(2**63), min(value, 2**63 - 1))
+    return value
 
 
 def _builtin(value: Any) -> Any:

@@ -34,11 +34,12 @@ def report_name(subject: SubjectState) -> str:
     """A name that is stable and allowed: by uid where it is known, else by a digest of the names."""
     resource = subject.resource
     if not resource.is_pod:
+        # 200 characters leave room for the prefix and, in a file's name, for namespace and ending (255 bytes).
         node = re.sub(r"[^a-z0-9.-]", "-", (resource.node or "unknown").lower()).strip("-.") or "unknown"
-        return f"reeve-node-{node}"[:253]
+        return f"reeve-node-{node[:180]}"
     if resource.pod_uid:
         uid = re.sub(r"[^a-z0-9-]", "-", resource.pod_uid.lower()).strip("-")
-        return f"reeve-{uid}"[:253]
+        return f"reeve-{uid[:120]}"
     return "reeve-" + hashlib.sha256(f"{resource.namespace}/{resource.pod}".encode()).hexdigest()[:32]
 
 

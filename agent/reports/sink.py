@@ -63,7 +63,6 @@ class PolicyReportSink:
             except OSError as error:
                 subject.is_changed = True
                 log.warning("A policy report cannot be written.", path=str(path), error=error.strerror)
-                return
 
     async def close(self) -> None:
         if self._flushing is not None:

@@ -102,12 +102,14 @@ class AgentCollector(Collector):
                 yield _family(row, samples.get(row.name, ()))
 
     def _ledger_samples(self) -> dict[str, Samples]:
-        sources = self._ledger.sources
-        sinks = self._ledger.sinks
+        sources = dict(self._ledger.sources)
+        sinks = dict(self._ledger.sinks)
         return {
             "reeve_source_read": [((name,), one.read) for name, one in sources.items()],
             "reeve_decode_errors": [
-                ((name, error), count) for name, one in sources.items() for error, count in one.decode_errors.items()
+                ((name, error), count)
+                for name, one in sources.items()
+                for error, count in list(one.decode_errors.items())
             ],
             "reeve_events_admitted": [((name,), one.admitted) for name, one in sources.items()],
             "reeve_events_ended": [
@@ -116,11 +118,11 @@ class AgentCollector(Collector):
                 for outcome in ("delivered", "rejected", "errored")
             ],
             "reeve_events_dropped": [
-                ((name, reason), count) for name, one in sources.items() for reason, count in one.dropped.items()
+                ((name, reason), count) for name, one in sources.items() for reason, count in list(one.dropped.items())
             ],
             "reeve_events_in_flight": [((name,), one.in_flight) for name, one in sources.items()],
             "reeve_events_lost": [
-                ((name, reason), count) for name, one in sources.items() for reason, count in one.lost.items()
+                ((name, reason), count) for name, one in sources.items() for reason, count in list(one.lost.items())
             ],
             "reeve_ledger_balanced": [((), float(self._ledger.is_balanced))],
             "reeve_sink_evaluations": [
@@ -137,10 +139,10 @@ class AgentCollector(Collector):
         return {
             "reeve_events_evaluated": list(tally.events.items()),
             "reeve_findings": list(tally.findings.items()),
-            "reeve_texts_unscanned": [((reason,), count) for reason, count in tally.unscanned.items()],
+            "reeve_texts_unscanned": [((reason,), count) for reason, count in list(tally.unscanned.items())],
             "reeve_policy_results": list(tally.results.items()),
             "reeve_reloads": list(tally.reloads.items()),
-            "reeve_engine_errors": [((name,), count) for name, count in tally.engine_errors.items()],
+            "reeve_engine_errors": [((name,), count) for name, count in list(tally.engine_errors.items())],
         }
 
     def _gauge_samples(self) -> dict[str, Samples]:

@@ -21,7 +21,7 @@ from agent.detectors.presidio import lean
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
 from agent.detectors.presidio.gates import Gate, Gates
 from agent.detectors.presidio.plain import LANGUAGE, PlainNlpEngine
-from agent.detectors.presidio.timeouts import TimeoutWatch, limit_patterns
+from agent.detectors.presidio.timeouts import WATCH, limit_patterns
 from agent.engine import Scan
 from agent.model import Direction, FindingKind, Match
 
@@ -121,7 +121,6 @@ class PiiDetector:
         self._config = config
         self._documents = tuple(documents)
         self._scanners: dict[ProfileName, _Scanner] = {}
-        self._watch = TimeoutWatch()
         limit_patterns(config.regex_timeout_seconds)
         self._allow = frozenset(config.allow_list)
         self._allow_patterns = [regex.compile(pattern) for pattern in config.allow_patterns]
@@ -141,11 +140,11 @@ class PiiDetector:
         return scanner
 
     def scan(self, text: str, direction: Direction) -> Scan:
-        before = self._watch.happened
+        before = WATCH.happened
         matches = self._scanner(self._config.profiles.get(direction, "prompts")).scan(text, self.rejected)
         if self._allow or self._allow_patterns:
             matches = [match for match in matches if not self._is_allowed(text[match.start : match.end])]
-        return Scan(matches, "regex_timeout" if self._watch.happened > before else "")
+        return Scan(matches, "regex_timeout" if WATCH.happened > before else "")
 
     def _is_allowed(self, value: str) -> bool:
         if value in self._allow:

@@ -19,7 +19,8 @@ lean.load()
 
 from presidio_analyzer import AnalysisExplanation, LocalRecognizer, RecognizerResult  # noqa: E402 - after the lean import
 
-_INTERNATIONAL = re.compile(r"(?<![\w+.])(?:\+|00)[1-9]\d{0,2}(?:[ .\-/]{0,2}\(?\d{1,5}\)?){2,6}(?!\w)")
+# Possessive and bounded, so that a run of digits and signs is walked once.
+_INTERNATIONAL = re.compile(r"(?<![\w+.])(?:\+|00)[1-9](?:[ .\-/()]{0,2}+\d){6,16}+\)?(?!\w)")
 _GROUPED = re.compile(
     r"(?<![\w.+-])(?:"
     r"\(\d{3}\)[ -]?\d{3}[-. ]\d{4}"  # (212) 555-0187

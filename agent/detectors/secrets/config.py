@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import pydantic
+from pydantic import Field
 
 
 class SecretsConfig(pydantic.BaseModel):
@@ -12,3 +15,4 @@ class SecretsConfig(pydantic.BaseModel):
 
     exclude_entities: tuple[str, ...] = ()
     allow_list: tuple[str, ...] = ()
+    regex_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0

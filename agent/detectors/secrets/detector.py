@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
 from agent.detectors.presidio.gates import Gate, Gates
-from agent.detectors.presidio.timeouts import TimeoutWatch
+from agent.detectors.presidio.timeouts import WATCH, limit_patterns
 from agent.detectors.secrets.config import SecretsConfig
 from agent.engine import Scan
 from agent.model import Direction, FindingKind, Match
@@ -27,12 +27,12 @@ class SecretsDetector:
         kept = [one for one in documents if one.supported_entity not in config.exclude_entities]
         self._gates = Gates((DocumentRecognizer(one), Gate(one.reeve.keywords)) for one in kept)
         self._allow = frozenset(config.allow_list)
-        self._watch = TimeoutWatch()
+        limit_patterns(config.regex_timeout_seconds)
         self.rejected: Counter[str] = Counter()
 
     def scan(self, text: str, direction: Direction) -> Scan:
         del direction
-        before = self._watch.happened
+        before = WATCH.happened
         matches: list[Match] = []
         for recognizer in self._gates.woken(text):
             entity = recognizer.supported_entities[0]
@@ -41,7 +41,7 @@ class SecretsDetector:
                     self.rejected["allow_list"] += 1
                     continue
                 matches.append(Match(entity, result.start, result.end, result.score))
-        return Scan(_most_specific(matches), "regex_timeout" if self._watch.happened > before else "")
+        return Scan(_most_specific(matches), "regex_timeout" if WATCH.happened > before else "")
 
 
 def _most_specific(matches: list[Match]) -> list[Match]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from agent.audit import (
     CompactRange,
     Entry,
     Line,
+    decoded,
     encoded,
     leaf_hash,
     record_of,
@@ -113,6 +115,7 @@ class AuditDirectory:
         self._segment = 0
         self._offset = 0
         self._covered = 0
+        self._lock = threading.Lock()  # a write that was cancelled goes on in its thread
         self.recovered = ""
 
     @property
@@ -140,6 +143,9 @@ class AuditDirectory:
     def _continue(self) -> str:
         """Bring tree and offsets to the end of what is on disk; a text if the log does not fit its checkpoint."""
         segments = segments_of(self._directory)
+        notes_path = self._directory / _CHECKPOINTS
+        if notes_path.exists() and self._cut_torn_line(notes_path):
+            self.recovered = "a torn last checkpoint was cut off"
         try:
             notes = notes_of(self._directory)
             newest = verified_note(notes[-1], self._key.public_key()) if notes else None
@@ -151,6 +157,9 @@ class AuditDirectory:
         for segment in segments:
             with segment.open("rb") as file:
                 for content in file:
+                    record = decoded(content.rstrip(b"\n"))
+                    if record is None or record.number != self._tree.size + 1 or record.previous != self._last.hex():
+                        return f"record {self._tree.size + 1} ({segment.name}) does not follow the one before"
                     self._last = leaf_hash(content.rstrip(b"\n"))
                     self._tree.append(self._last)
                     if newest and self._tree.size == newest.size and self._tree.root() != newest.root:
@@ -184,16 +193,30 @@ class AuditDirectory:
         return aside
 
     def _open_segment(self) -> None:
-        if self._segment == 0 or self._offset >= self._segment_bytes:
-            self._segment += 1
-            self._offset = 0
+        if self._segment == 0:
+            self._segment = 1
         path = self._directory / f"audit-{self._segment:06}.jsonl"
-        self._close_descriptor()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._sync_directory()
+
+    def _rotate(self) -> None:
+        """Go on in the next segment.  Raises OSError with the log as it was, if there can be none."""
+        path = self._directory / f"audit-{self._segment + 1:06}.jsonl"
+        if self._fsync != "never":
+            os.fdatasync(self._descriptor)
+        following = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._close_descriptor()
+        self._descriptor, self._segment, self._offset = following, self._segment + 1, 0
         self._sync_directory()
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write entries as records, all or none.  Raises OSError (disk full ...); the log is then as it was before."""
+        with self._lock:
+            self._append(entries)
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        if self._offset >= self._segment_bytes:
+            self._rotate()
         tree, last = self._tree.copy(), self._last
         lines: list[bytes] = []
         for entry in entries:
@@ -211,8 +234,6 @@ class AuditDirectory:
             raise
         self._tree, self._last = tree, last
         self._offset += len(block)
-        if self._offset >= self._segment_bytes:
-            self._open_segment()
 
     def _write(self, block: bytes) -> None:
         view = memoryview(block)
@@ -221,6 +242,10 @@ class AuditDirectory:
 
     def checkpoint(self) -> str:
         """Sign the tree as it stands; the note, also appended to the log's own.  Raises OSError."""
+        with self._lock:
+            return self._checkpoint()
+
+    def _checkpoint(self) -> str:
         if self._fsync != "never":
             os.fdatasync(self._descriptor)
         note = signed_note(Checkpoint(self._origin, self._tree.size, self._tree.root()), self._key)
@@ -240,7 +265,8 @@ class AuditDirectory:
         return note
 
     def close(self) -> None:
-        self._close_descriptor()
+        with self._lock:
+            self._close_descriptor()
 
     def _close_descriptor(self) -> None:
         if self._descriptor >= 0:

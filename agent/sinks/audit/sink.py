@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from agent import VERSION
@@ -83,17 +84,18 @@ class AuditSink:
 
     async def write(self, evaluations: Sequence[Evaluation]) -> Sequence[Outcome]:
         entries: list[Entry] = []
+        digest = self._policy_digest
         for evaluation in evaluations:
-            if evaluation.policy_digest != self._policy_digest:
-                before, self._policy_digest = self._policy_digest, evaluation.policy_digest
-                entries.append(self._entry("reload", policy_digest_before=before))
+            if evaluation.policy_digest != digest:
+                change = self._entry("reload", policy_digest_before=digest)
+                digest = evaluation.policy_digest
+                entries.append(msgspec.structs.replace(change, policy_digest=digest))
             if self._is_recorded(evaluation):
                 entries.append(Entry(kind="evaluation", time=_now(), node=self._node, evaluation=evaluation))
         if entries:
             await self._append(entries)
-            assert self._log is not None
-            if self._log.uncovered >= self._config.checkpoint_records:
-                await self._checkpoint()
+            self._policy_digest = digest
+            await self._checkpoint_if_due()
         return [Outcome.DELIVERED] * len(evaluations)
 
     async def _append(self, entries: Sequence[Entry]) -> None:
@@ -104,6 +106,15 @@ class AuditSink:
             except OSError as error:
                 raise SinkUnavailable(f"the audit log cannot be written: {error.strerror}") from error
         self._last_record = time.monotonic()
+
+    async def _checkpoint_if_due(self) -> None:
+        """A checkpoint after so many records.  If none can be written the records stand, chained but not yet signed."""
+        assert self._log is not None
+        if self._log.uncovered >= self._config.checkpoint_records:
+            try:
+                await self._checkpoint()
+            except SinkUnavailable as error:
+                log.warning("No checkpoint can be written.", error=str(error))
 
     async def _checkpoint(self) -> None:
         assert self._log is not None

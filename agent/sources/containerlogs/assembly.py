@@ -21,12 +21,17 @@ class Assembly:
         self._parse = PARSERS[log_format]
         self._joiner = Joiner()
         self._groupers: dict[str, Grouper] = {}
+        self._fed_at: dict[str, float] = {}
 
-    def feed(self, line: bytes, mark: int) -> list[Record] | DecodeError:
-        """The groups that a line (without line break) completes; `mark` is the caller's name for the line."""
+    def feed(self, line: bytes, mark: int, now: float = 0.0) -> list[Record] | DecodeError:
+        """The groups that a line (without line break) completes.
+
+        `mark` is the caller's name for the line, `now` the caller's clock in seconds, for `flush_late`.
+        """
         part = self._parse(line)
         if isinstance(part, DecodeError):
             return part
+        self._fed_at[part.stream] = now
         record = self._joiner.feed(part, mark)
         if record is None:
             return []
@@ -35,6 +40,17 @@ class Assembly:
     def flush_groups(self) -> list[Record]:
         """Groups that wait only for a successor; unfinished parts stay."""
         return [group for grouper in self._groupers.values() for group in grouper.flush()]
+
+    def flush_late(self, now: float, group_seconds: float, part_seconds: float) -> list[Record]:
+        """What waited too long, each stream by its own clock: a busy stream does not hold a quiet one back."""
+        late: list[Record] = []
+        for stream, fed_at in self._fed_at.items():
+            if now - fed_at >= part_seconds:
+                for record in self._joiner.flush(stream):
+                    late += self._grouper(stream).feed(record)
+            if now - fed_at >= group_seconds and stream in self._groupers:
+                late += self._groupers[stream].flush()
+        return late
 
     def flush(self) -> list[Record]:
         """Everything that waits, unfinished parts as cut records.  The container or the file has ended."""

@@ -21,7 +21,7 @@ class ContainerLogsConfig(pydantic.BaseModel):
     paths: Annotated[tuple[Path, ...], Field(min_length=1)] = (Path("/var/log/pods"),)
     include_namespaces: tuple[str, ...] = ("*",)
     exclude_namespaces: tuple[str, ...] = ()
-    exclude_pods: tuple[str, ...] = ("reeve-*",)
+    exclude_pods: tuple[str, ...] = ()
     start_at: Literal["beginning", "end"] = "beginning"
     checkpoint_file: Path | None = None
     open_files: Annotated[int, Field(ge=8)] = 512
@@ -29,3 +29,11 @@ class ContainerLogsConfig(pydantic.BaseModel):
     read_bytes: Annotated[int, Field(ge=4096)] = 128 * 1024
     group_seconds: Annotated[float, Field(gt=0)] = 0.5
     partial_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    @pydantic.field_validator("paths")
+    @classmethod
+    def _are_no_links(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in paths:
+            if path.name == "containers" and path.parent.name == "log":
+                raise ValueError(f"{path} holds links of all containers in one directory; watch /var/log/pods instead")
+        return paths

@@ -116,9 +116,10 @@ class Joiner:
         whole = self._unfinished.pop(stream)
         return Record(stream, b"".join(whole.chunks), whole.time_unix_nano, whole.marks, is_truncated)
 
-    def flush(self) -> list[Record]:
-        """What waits for an end that does not come (container killed, file gone): records marked as cut."""
-        return [self._take(stream, is_truncated=True) for stream in list(self._unfinished)]
+    def flush(self, stream: str | None = None) -> list[Record]:
+        """What waits for an end that does not come (container killed, file gone), of one stream or all, as cut."""
+        streams = [one for one in self._unfinished if stream in (None, one)]
+        return [self._take(one, is_truncated=True) for one in streams]
 
     @property
     def oldest_mark(self) -> int | None:

@@ -20,7 +20,7 @@ _Mode: TypeAlias = Literal["line", "pem", "json", "traceback"]
 _PEM_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----")
 _PEM_END = re.compile(rb"-----END [A-Z0-9 ]+-----")
 _JSON_OPEN = re.compile(rb"(?:^|[=:\s])[{\[]\s*$")
-_BRACE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+_BRACE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\]]')  # possessive: linear on any line
 _CONTINUATION = re.compile(rb"[ \t]|Caused by: |\.\.\. \d+ more|During handling of |The above exception ")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ from agent.sources.containerlogs.tail import ContainerTail, Turn
 
 log = structlog.get_logger("reeve.containerlogs")
 
+# A container keeps a handful of rotated files; positions of more than this are looked through for gone ones.
+_KNOWN_FILES = 16
 # The first answer of the watcher says that it watches; after it directories are listed once more.
 _WATCH_TIMEOUT_MS = 500
 # How often directories (not files) are listed although nothing was reported: 2 000 of them take about 20 ms.
@@ -46,6 +49,7 @@ class ContainerLogsSource:
         self._queued: set[Path] = set()
         self._busy: set[Path] = set()
         self._failures: dict[Path, int] = {}
+        self._there_at_start: frozenset[Path] = frozenset()
         self._stopping = asyncio.Event()
 
     async def stop(self) -> None:
@@ -84,7 +88,7 @@ class ContainerLogsSource:
     async def _watch(self) -> None:
         paths = [path for path in self._config.paths if path.is_dir()]
         await asyncio.to_thread(self._forget_gone)
-        await self._wake_all(paths)
+        self._there_at_start = frozenset(await self._wake_all(paths))
         if not paths:
             await self._stopping.wait()
             return
@@ -104,6 +108,7 @@ class ContainerLogsSource:
                 await self._wake_all(paths)
                 looked = time.monotonic()
             directories = {Path(path).parent for _, path in changes if parse_path(path) is not None}
+            directories.update(Path(path) for _, path in changes if Path(path) in self._tails)
             # A new directory may hold files already when its watch begins.
             directories.update(
                 found
@@ -114,9 +119,12 @@ class ContainerLogsSource:
             for directory in directories:
                 self._wake(directory)
 
-    async def _wake_all(self, paths: list[Path]) -> None:
-        for directory in await asyncio.to_thread(lambda: list(_log_directories(paths))):
+    async def _wake_all(self, paths: list[Path]) -> list[Path]:
+        """Wake what is there, and what is open although it is gone; the directories that are there."""
+        found = await asyncio.to_thread(lambda: list(_log_directories(paths)))
+        for directory in {*found, *self._tails}:
             self._wake(directory)
+        return found
 
     def _forget_gone(self) -> None:
         assert self._store is not None
@@ -147,9 +155,8 @@ class ContainerLogsSource:
         """Wake containers whose lines waited long enough for a successor."""
         while not self._stopping.is_set():
             await asyncio.sleep(self._config.group_seconds / 2)
-            now = time.monotonic()
             for directory, tail in list(self._tails.items()):
-                if tail.is_waiting and now - tail.last_read >= self._config.group_seconds:
+                if tail.is_waiting:
                     self._wake(directory)
 
     # -- reading
@@ -169,6 +176,9 @@ class ContainerLogsSource:
             self._busy.add(directory)
             try:
                 has_more = await self._turn(directory, out)
+            except (OSError, sqlite3.Error) as error:
+                log.warning("A container's log cannot be read or its checkpoint kept.", error=type(error).__name__)
+                has_more = self._failed(directory)
             finally:
                 self._busy.discard(directory)
             if has_more:
@@ -194,13 +204,11 @@ class ContainerLogsSource:
         if tail is None:
             known = self._store.positions(str(directory))
             at_end = self._config.start_at == "end"
+            at_end = at_end and directory in self._there_at_start
             tail = self._tails[directory] = ContainerTail(directory, self._node, known, start_at_end=at_end)
         turn = tail.read(self._config.read_bytes)
-        idle = time.monotonic() - tail.last_read
-        if not turn.has_more and tail.is_waiting and idle >= self._config.group_seconds:
-            late = tail.flush(parts=idle >= self._config.partial_seconds)
-            late.lines, late.errors = turn.lines, turn.errors
-            return tail, late
+        if tail.is_waiting:
+            tail.add_late(turn, self._config.group_seconds, self._config.partial_seconds)
         return tail, turn
 
     async def _turn(self, directory: Path, out: Output) -> bool:
@@ -217,10 +225,15 @@ class ContainerLogsSource:
             self._failures.pop(directory, None)
             self._close_gone(directory, tail, turn)
             return turn.has_more
+        return self._failed(directory)
+
+    def _failed(self, directory: Path) -> bool:
+        """Forget what was read since the checkpoint and read it again later."""
         failures = self._failures[directory] = self._failures.get(directory, 0) + 1
-        tail.close()
-        del self._tails[directory]
-        self._wake_later(directory, min(_RETRY_LONGEST_SECONDS, _RETRY_FIRST_SECONDS * 2 ** (failures - 1)))
+        tail = self._tails.pop(directory, None)
+        if tail is not None:
+            tail.close()
+        self._wake_later(directory, min(_RETRY_LONGEST_SECONDS, _RETRY_FIRST_SECONDS * 2 ** min(failures - 1, 10)))
         return False
 
     def _commit(self, directory: Path, tail: ContainerTail, position: int) -> None:
@@ -229,10 +242,12 @@ class ContainerLogsSource:
         if commits:
             self._store.commit(str(directory), commits)
         tail.acknowledged(position, commits)
+        if tail.known_count > _KNOWN_FILES:
+            self._store.forget(str(directory), keep=tail.known_now())
 
     def _close_gone(self, directory: Path, tail: ContainerTail, turn: Turn) -> None:
         """Let go of a container whose directory was removed, once nothing of it waits."""
-        if not turn.has_more and not tail.is_waiting and not directory.is_dir():
+        if not turn.has_more and not tail.is_waiting and (tail.is_gone or not directory.is_dir()):
             tail.close()
             del self._tails[directory]
             return

@@ -1,7 +1,7 @@
 """How far each log file was read and acknowledged; survives `kill -9`.
 
 A file is known by its beginning, not by its name or inode: rotation renames it, compression gives it another inode, and
-inodes are used again.  Container log lines begin with a time in nanoseconds, so beginnings differ.  SQLite in WAL mode
+inodes are used again.  Container log lines hold a time in nanoseconds, so first lines differ.  SQLite in WAL mode
 keeps a committed offset through a killed process; through a power loss the last ones may be forgotten, and their lines
 are then read again.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-# A beginning of this many bytes, or what there was at the first commit if that was less.
-HEAD_BYTES = 256
+# The first line, with its time (Docker writes it at the end of the line), up to this many bytes.
+HEAD_BYTES = 128 * 1024
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -227,20 +227,33 @@ class ContainerTail:
     def _feed_line(self, line: bytes, at: int, file: _File, turn: Turn) -> None:
         assert self._assembly is not None
         turn.lines += 1
-        groups = self._assembly.feed(line, at)
+        groups = self._assembly.feed(line, at, time.monotonic())
         if isinstance(groups, DecodeError):
             turn.errors[groups.name] += 1
         else:
             turn.events += [self._event(record, file.path) for record in groups]
 
-    def flush(self, *, parts: bool) -> Turn:
-        """What waited long enough: groups, and with `parts` also records that never got their end."""
-        turn = Turn()
+    def add_late(self, turn: Turn, group_seconds: float, part_seconds: float) -> None:
+        """Add to a turn what waited long enough: groups, and records that never got their end."""
         if self._assembly is not None and self._files:
-            records = self._assembly.flush() if parts else self._assembly.flush_groups()
-            turn.events = [self._event(record, self._files[-1].path) for record in records]
+            records = self._assembly.flush_late(time.monotonic(), group_seconds, part_seconds)
+            turn.events += [self._event(record, self._files[-1].path) for record in records]
             turn.position = self._safe_position()
-        return turn
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file that is read was removed."""
+        return bool(self._files) and os.fstat(_descriptor(self._files[-1])).st_nlink == 0
+
+    def known_now(self) -> list[tuple[int, str]]:
+        """Head sizes and heads of the files that are there, for forgetting the rest."""
+        present = [self._known_offset(path, place)[1:] for place, path, _ in self._listing()]
+        self._known = {key: offset for key, offset in self._known.items() if key in present}
+        return present
+
+    @property
+    def known_count(self) -> int:
+        return len(self._known)
 
     # -- what may be committed
 
@@ -258,8 +271,9 @@ class ContainerTail:
             beginning = _beginning(self.directory / file.name, size, is_compressed=True)
         else:
             beginning = os.pread(file.handle.fileno(), size, 0)
+        first_line = beginning.find(b"\n") + 1 or len(beginning)
         if len(beginning) == size:
-            file.head_size, file.head = size, head_of(beginning)
+            file.head_size, file.head = first_line, head_of(beginning[:first_line])
 
     def positions(self, position: int) -> list[Position]:
         """What to commit once everything before `position` is acknowledged."""
@@ -295,6 +309,10 @@ class ContainerTail:
             time_unix_nano=record.time_unix_nano,
             observed_time_unix_nano=time.time_ns(),
         )
+
+
+def _descriptor(file: _File) -> int:
+    return file.handle.fileno()
 
 
 def _inode(status: os.stat_result) -> tuple[int, int]:

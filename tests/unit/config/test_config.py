@@ -62,6 +62,9 @@ def test_all_mistakes_come_at_once():
         ("a: b: c\n", "x.yaml:1: is no YAML"),
         ("a: " + "b" * (LIMIT_BYTES + 1), "is larger than"),
         ("a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(6)), "unfolds to too many values"),
+        ("a: !!bool foo\n", "is no YAML"),
+        ("a: !!int ''\n", "is no YAML"),
+        ("a: !!timestamp foo\n", "is no YAML"),
         ("a: !!python/object/apply:os.system [id]\n", "is no YAML"),
     ],
 )  # fmt: skip

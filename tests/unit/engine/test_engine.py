@@ -151,7 +151,7 @@ def test_text_over_the_limit_is_cut_out_and_said():
     evaluation = engine(limit=2000).evaluate(log("value-1 " + "a" * 5000 + " value-2"))
     assert evaluation.unscanned == ("text_too_long",)
     assert "value-2" not in evaluation.event.body.text
-    assert evaluation.event.body.text.endswith("[UNSCANNED 3016 characters]")
+    assert evaluation.event.body.text.endswith("[UNSCANNED 4040 characters]")
 
 
 def test_text_that_a_detector_gave_up_on_is_not_passed_on():
@@ -220,3 +220,44 @@ def test_the_cache_holds_no_original_text():
     engine(cache=cache).evaluate(log("a value-17 b"))
     held = [entry.masked for entry in cache._entries.values()]
     assert held == ["a [VALUE] b"]
+
+
+class Breaking:
+    """A detector that fails on some texts."""
+
+    name = "breaking"
+    kind = "pii"
+
+    def scan(self, text, direction):
+        if "boom" in text:
+            raise KeyError("a recogniser's own bug")
+        return Scan(())
+
+
+def test_a_detector_that_fails_hides_its_text_and_not_the_event():
+    judge = Saying()
+    evaluation = engine(Breaking(), Words(), judge=judge).evaluate(log("boom value-1"))
+    assert evaluation.unscanned == ("detector_failed",)
+    assert evaluation.event.body.text == "[UNSCANNED]"
+    assert evaluation.violations
+
+
+def test_a_value_right_after_a_piece_border_keeps_its_left_context():
+    detector = Words(pattern=r"(?<=password=)\S+")
+    step = PIECE_CHARACTERS - OVERLAP_CHARACTERS
+    for shift in (-3, 0, 3):
+        text = "x " * ((step + shift - 9) // 2)
+        text += " " * (step + shift - 9 - len(text)) + "password=hunter2-hunter2 " + "y " * step
+        assert "hunter2" not in engine(detector).evaluate(log(text)).event.body.text
+
+
+def test_a_value_cut_by_the_limit_is_not_half_shown():
+    evaluation = engine(Words(pattern=r"token-\w{20}"), limit=2000).evaluate(log("a " * 995 + "token-" + "s" * 20))
+    assert "token" not in evaluation.event.body.text
+
+
+def test_a_text_that_looks_like_a_label_has_a_cache_entry_of_its_own():
+    cached = engine(Words(pattern=r"(?<=authorization: )\S+"), cache=ScanCache(b"c" * 32, 100_000))
+    cached.evaluate(log("authorization\0token-1"))
+    body = HttpActivity(headers={"authorization": Sensitive("token-1")})
+    assert cached.evaluate(Event(id="1", source="t", body=body)).event.body.headers == {"authorization": "[VALUE]"}

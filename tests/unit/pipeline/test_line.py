@@ -369,3 +369,20 @@ async def test_a_delivery_wants_an_outcome_for_each_evaluation():
     assert await done == [Outcome.ERRORED]
     await delivery.finish()
     await running
+
+
+async def test_a_worker_that_dies_ends_the_run_instead_of_blocking_it(monkeypatch):
+    def broken(self, source, event):
+        raise RuntimeError("a bug outside of the engine")
+
+    monkeypatch.setattr(Line, "_noted", broken)
+    line = Line(
+        sources=[Endless()],
+        sinks=[MemorySink()],
+        evaluator=Plain(),
+        ledger=Ledger(),
+        settings=LineSettings(queue_events=10, drain_seconds=0.2),
+    )
+    with pytest.raises(RuntimeError, match="outside of the engine"):
+        await asyncio.wait_for(line.run(), 20)
+    assert line.ledger.is_balanced

@@ -207,3 +207,66 @@ async def test_a_full_disk_makes_the_sink_unavailable_not_broken(tmp_path, monke
 def test_the_plugin_builds_a_sink(tmp_path):
     built = SPEC.build(SPEC.config(), "audit", Surroundings(node="n", state_dir=tmp_path, rules=()))
     assert built.directory == tmp_path / "audit"
+
+
+def test_a_torn_checkpoint_is_cut_off(tmp_path, key):
+    log = opened(tmp_path / "a", key)
+    log.append(entries(2))
+    log.checkpoint()
+    log.close()
+    with (tmp_path / "a" / "checkpoints.jsonl").open("ab") as file:
+        file.write(b'"reeve.dev/au')
+    log = opened(tmp_path / "a", key)
+    assert log.recovered == "a torn last checkpoint was cut off"
+    log.close()
+    assert fault_of(tmp_path / "a") is None
+
+
+def test_garbage_after_the_newest_checkpoint_is_set_aside_not_continued(tmp_path, key):
+    log = opened(tmp_path / "a", key)
+    log.append(entries(2))
+    log.checkpoint()
+    log.close()
+    with segments_of(tmp_path / "a")[0].open("ab") as file:
+        file.write(b"\0" * 20 + b"\n")
+    log = opened(tmp_path / "a", key)
+    assert "does not follow the one before" in log.recovered
+    log.append(entries(1))
+    log.close()
+    assert fault_of(tmp_path / "a") is None
+
+
+def test_a_segment_that_cannot_be_opened_wedges_nothing_and_repeats_nothing(tmp_path, key, monkeypatch):
+    log = opened(tmp_path / "a", key, segment_bytes=4096)
+    log.append(entries(40))
+    real_open = os.open
+
+    def refuse(path, *rest, **more):
+        if "audit-000002" in str(path):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real_open(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        log.append(entries(5, 40))
+    monkeypatch.setattr(os, "open", real_open)
+    log.append(entries(5, 40))
+    log.checkpoint()
+    log.close()
+    assert numbers(tmp_path / "a") == [str(number) for number in range(45)]
+    assert fault_of(tmp_path / "a") is None
+
+
+async def test_a_checkpoint_that_cannot_be_written_repeats_no_record(tmp_path, monkeypatch):
+    audit = sink(tmp_path, checkpoint_records=1)
+    await audit.open()
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit._log, "checkpoint", full)
+        assert len(await audit.write([evaluation_of(log_event("x"), FAILED)])) == 1
+    await audit.close()
+    assert kinds(tmp_path).count("evaluation") == 1
+    assert fault_of(tmp_path / "audit") is None

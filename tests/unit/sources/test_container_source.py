@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import os
 import shutil
+import sqlite3
 from contextlib import closing
 
 import pytest
@@ -14,7 +15,7 @@ from agent.sources.containerlogs import SPEC
 from agent.sources.containerlogs.config import ContainerLogsConfig
 from agent.sources.containerlogs.source import ContainerLogsSource
 from agent.sources.containerlogs.store import CheckpointStore, Position, head_of
-from agent.sources.containerlogs.tail import ContainerTail
+from agent.sources.containerlogs.tail import ContainerTail, Turn
 from agent.testing import MemoryOutput
 
 POD = "llm-prod_bot-0_2f6d8f0e-1c55-4d1e-9a53-0a1b2c3d4e5f"
@@ -225,10 +226,106 @@ async def test_namespaces_and_own_pods_can_be_left_out(container, tmp_path):
         directory = container.root / name / "app"
         directory.mkdir(parents=True)
         (directory / "0.log").write_bytes(line(9))
-    async with Running(make(container, tmp_path, exclude_namespaces=("kube-*",))) as run:
+    async with Running(make(container, tmp_path, exclude_namespaces=("kube-*",), exclude_pods=("reeve-*",))) as run:
         await run.until(1)
         await asyncio.sleep(0.2)
         assert run.texts == lines(1)
+
+
+async def test_a_busy_stream_does_not_hold_a_quiet_one_back(container, tmp_path):
+    async with Running(make(container, tmp_path, partial_seconds=60)) as run:
+        with container.live.open("ab") as file:
+            file.write(line(0).replace(b"stdout F line 0", b"stderr F alone"))
+        for number in range(1, 60):
+            container.write(number)
+            await asyncio.sleep(0.02)
+            if "alone" in run.texts:
+                break
+        assert "alone" in run.texts
+        assert number < 59
+
+
+async def test_new_containers_are_read_from_their_beginning_also_when_starting_at_the_end(container, tmp_path):
+    container.write(1)
+    async with Running(make(container, tmp_path, start_at="end")) as run:
+        await asyncio.sleep(0.3)
+        other = container.root / "ns_late-0_uid" / "app"
+        other.mkdir(parents=True)
+        (other / "0.log").write_bytes(line(7))
+        assert await run.until(1) == lines(7)
+
+
+async def test_a_removed_pod_is_let_go(container, tmp_path):
+    container.write(1)
+    source = make(container, tmp_path)
+    async with Running(source) as run:
+        await run.until(1)
+        container.live.unlink()
+        for _ in range(300):
+            if not source._tails:
+                break
+            await asyncio.sleep(0.02)
+        assert not source._tails
+
+
+async def test_a_checkpoint_that_cannot_be_kept_is_tried_again(container, tmp_path, monkeypatch):
+    container.write(1)
+    commit, failures = CheckpointStore.commit, []
+
+    def full(self, name, positions):
+        if len(failures) < 2:
+            failures.append(name)
+            raise sqlite3.OperationalError("database or disk is full")
+        commit(self, name, positions)
+
+    monkeypatch.setattr(CheckpointStore, "commit", full)
+    monkeypatch.setattr("agent.sources.containerlogs.source._RETRY_FIRST_SECONDS", 0.05)
+    async with Running(make(container, tmp_path)) as run:
+        await run.until(3)
+        assert set(run.texts) == {"line 1"}
+        container.write(2)
+        for _ in range(200):
+            if "line 2" in run.texts:
+                break
+            await asyncio.sleep(0.02)
+    assert len(failures) == 2
+
+
+async def test_docker_files_with_equal_first_messages_are_told_apart(tmp_path):
+    directory = tmp_path / "pods" / ("ab" * 32)
+    directory.mkdir(parents=True)
+    live = directory / f"{'ab' * 32}-json.log"
+
+    def docker(number):
+        text = "start " + "x" * 400 if number % 10 == 0 else f"line {number}"
+        return f'{{"log":"{text}\\n","stream":"stdout","time":"2026-01-15T10:00:00.{number:09}Z"}}\n'.encode()
+
+    live.write_bytes(b"".join(docker(number) for number in range(5)))
+    config = ContainerLogsConfig(paths=(tmp_path / "pods",), group_seconds=0.05)
+    source = ContainerLogsSource(config, "c", Surroundings(node="n", state_dir=tmp_path, rules=()))
+    async with Running(source) as run:
+        await run.until(5)
+        live.rename(live.with_name(live.name + ".1"))
+        live.write_bytes(b"".join(docker(number) for number in range(10, 15)))
+        texts = await run.until(10)
+        assert texts[-4:] == [f"line {number}" for number in range(11, 15)]
+        assert len(texts) == 10
+
+
+def test_positions_of_gone_files_are_forgotten(container):
+    known = [Position(size, head_of(bytes(size)), 10) for size in range(10, 40)]
+    container.write(1)
+    with closing(ContainerTail(container.directory, "n", known)) as tail:
+        turn = tail.read(10_000)
+        tail.acknowledged(turn.position, tail.positions(turn.position))
+        assert tail.known_count >= 30
+        tail.known_now()
+        assert tail.known_count <= 1
+
+
+def test_the_directory_of_links_is_refused():
+    with pytest.raises(ValueError, match="watch /var/log/pods instead"):
+        ContainerLogsConfig(paths=("/var/log/containers",))
 
 
 async def test_lines_that_are_none_are_counted(container, tmp_path):
@@ -297,13 +394,19 @@ def test_a_file_cut_in_place_is_read_from_its_beginning(container):
         assert tail.read(10_000).lines == 1
 
 
+def late(tail):
+    turn = Turn()
+    tail.add_late(turn, 0.0, 0.0)
+    return turn
+
+
 def test_an_endless_line_is_skipped_and_counted(container, monkeypatch):
     monkeypatch.setattr("agent.sources.containerlogs.tail._LINE_LIMIT", 1000)
     container.live.write_bytes(b"x" * 5000 + b"\n" + line(1))
     with closing(ContainerTail(container.directory, "n", [])) as tail:
         turns = [tail.read(512) for _ in range(20)]
         assert sum(turn.errors["line_too_long"] for turn in turns) == 1
-        assert [event.body.text.reveal() for event in tail.flush(parts=True).events] == lines(1)
+        assert [event.body.text.reveal() for event in late(tail).events] == lines(1)
 
 
 def test_a_directory_that_went_away_is_empty(container):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -176,7 +175,7 @@ class ContainerLogsSource:
             self._busy.add(directory)
             try:
                 has_more = await self._turn(directory, out)
-            except (OSError, sqlite3.Error) as error:
+            except OSError as error:
                 log.warning("A container's log cannot be read or its checkpoint kept.", error=type(error).__name__)
                 has_more = self._failed(directory)
             finally:

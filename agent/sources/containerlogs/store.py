@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,8 +35,20 @@ def head_of(beginning: bytes) -> str:
     return hashlib.blake2b(beginning, digest_size=16).hexdigest()
 
 
+class StoreUnavailable(OSError):
+    """Positions cannot be read or kept now (disk full, damaged file)."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnavailable(str(error)) from error
+
+
 class CheckpointStore:
-    """One table; all methods block briefly and may be called from any thread."""
+    """One table; all methods block briefly, may be called from any thread, and raise StoreUnavailable."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +63,7 @@ class CheckpointStore:
 
     def positions(self, container: str) -> list[Position]:
         """All files of a container that were read before, those with the longest known beginning first."""
-        with self._lock:
+        with self._lock, _told():
             rows = self._database.execute(
                 "SELECT head_size, head, offset, name FROM positions WHERE container = ? ORDER BY head_size DESC",
                 (container,),
@@ -59,7 +72,7 @@ class CheckpointStore:
 
     def commit(self, container: str, positions: Sequence[Position]) -> None:
         """Remember offsets, all or none."""
-        with self._lock:
+        with self._lock, _told():
             self._database.execute("BEGIN")
             try:
                 self._database.executemany(
@@ -76,14 +89,14 @@ class CheckpointStore:
         """Drop a container's files that are gone, all but `keep` (head size and head)."""
         kept = set(keep)
         gone = [one for one in self.positions(container) if (one.head_size, one.head) not in kept]
-        with self._lock:
+        with self._lock, _told():
             self._database.executemany(
                 "DELETE FROM positions WHERE container = ? AND head_size = ? AND head = ?",
                 [(container, one.head_size, one.head) for one in gone],
             )
 
     def containers(self) -> list[str]:
-        with self._lock:
+        with self._lock, _told():
             return [row[0] for row in self._database.execute("SELECT DISTINCT container FROM positions")]
 
     def close(self) -> None:

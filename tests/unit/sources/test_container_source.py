@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import os
 import shutil
-import sqlite3
 from contextlib import closing
 
 import pytest
@@ -14,7 +13,7 @@ from agent.plugins import Surroundings
 from agent.sources.containerlogs import SPEC
 from agent.sources.containerlogs.config import ContainerLogsConfig
 from agent.sources.containerlogs.source import ContainerLogsSource
-from agent.sources.containerlogs.store import CheckpointStore, Position, head_of
+from agent.sources.containerlogs.store import CheckpointStore, Position, StoreUnavailable, head_of
 from agent.sources.containerlogs.tail import ContainerTail, Turn
 from agent.testing import MemoryOutput
 
@@ -275,7 +274,7 @@ async def test_a_checkpoint_that_cannot_be_kept_is_tried_again(container, tmp_pa
     def full(self, name, positions):
         if len(failures) < 2:
             failures.append(name)
-            raise sqlite3.OperationalError("database or disk is full")
+            raise StoreUnavailable("database or disk is full")
         commit(self, name, positions)
 
     monkeypatch.setattr(CheckpointStore, "commit", full)
@@ -310,6 +309,13 @@ async def test_docker_files_with_equal_first_messages_are_told_apart(tmp_path):
         texts = await run.until(10)
         assert texts[-4:] == [f"line {number}" for number in range(11, 15)]
         assert len(texts) == 10
+
+
+def test_a_damaged_store_is_told_as_unavailable(tmp_path):
+    with closing(CheckpointStore(tmp_path / "c.sqlite")) as store:
+        store._database.execute("DROP TABLE positions")
+        with pytest.raises(StoreUnavailable, match="no such table"):
+            store.positions("a")
 
 
 def test_positions_of_gone_files_are_forgotten(container):

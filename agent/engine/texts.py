@@ -5,6 +5,7 @@ The walk is planned once per struct type from its annotations, so that an event 
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -17,6 +18,10 @@ from agent.model import Body, Direction, GenAiOperation, Sensitive, class_of
 _Shape: TypeAlias = Literal["text", "texts", "text_map", "struct", "structs"]
 Rewrite: TypeAlias = Callable[["Place", Sensitive], str]
 """(where, text) -> the text to put in its place."""
+
+
+# Names as programs give them to headers and variables; anything else may hold anything.
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,40}\d{0,3}")
 
 
 class Place(NamedTuple):
@@ -81,14 +86,20 @@ def _rewritten(value: Any, shape: _Shape, path: str, visit: _Visit, role: str) -
                 for index, item in enumerate(value)
             )
         case "text_map":
-            return {
-                key: visit(f"{path}[{key}]", item, role, key) if isinstance(item, Sensitive) else item
-                for key, item in value.items()
-            }
+            return dict(_rewritten_entry(key, item, path, visit, role) for key, item in value.items())
         case "struct":
             return None if value is None else _rewritten_struct(value, path, visit, role)
         case "structs":
             return tuple(_rewritten_struct(item, f"{path}[{index}]", visit, role) for index, item in enumerate(value))
+
+
+def _rewritten_entry(key: str, item: Any, path: str, visit: _Visit, role: str) -> tuple[str, Any]:
+    """An entry of a map; a key that is no plain name is a workload's text like any other, and not shown in a field."""
+    is_plain = _PLAIN_KEY.fullmatch(key) is not None
+    shown = key if is_plain else visit(f"{path}[key]", Sensitive(key), role, "")
+    if not isinstance(item, Sensitive):
+        return shown, item
+    return shown, visit(f"{path}[{key if is_plain else '*'}]", item, role, key)
 
 
 def _rewritten_struct(value: Any, path: str, visit: _Visit, role: str) -> Any:

@@ -261,3 +261,10 @@ def test_a_text_that_looks_like_a_label_has_a_cache_entry_of_its_own():
     cached.evaluate(log("authorization\0token-1"))
     body = HttpActivity(headers={"authorization": Sensitive("token-1")})
     assert cached.evaluate(Event(id="1", source="t", body=body)).event.body.headers == {"authorization": "[VALUE]"}
+
+
+def test_a_maps_key_is_a_text_too_when_it_is_no_plain_name():
+    body = HttpActivity(headers={"x-value-1755": Sensitive("a"), "accept": Sensitive("b")})
+    evaluation = engine().evaluate(Event(id="1", source="t", body=body))
+    assert evaluation.event.body.headers == {"x-[VALUE]": "a", "accept": "b"}
+    assert [finding.field for finding in evaluation.findings] == ["http.headers[key]"]

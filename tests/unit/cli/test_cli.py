@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from agent.cli.root import main
+from tests.conftest import ROOT
 
 REEVE = [sys.executable, "-m", "agent"]
 PLANTED = "jane.doe@acme.com"
@@ -163,6 +164,12 @@ def test_check_tells_mistakes_of_a_configuration(tmp_path):
     result = reeve("check", "--config", tmp_path / "c.yaml")
     assert result.exit_code == 2
     assert f'{tmp_path}/c.yaml:4: sinks.stdot: "stdot" is no plug-in; did you mean "stdout"?' in result.stderr
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_good(example, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert reeve("check", "--config", example).exit_code == 0
 
 
 def test_lists():

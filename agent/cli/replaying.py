@@ -88,5 +88,13 @@ def replay(
         f"{totals['read']} lines read, {totals['events']} events, {errors} decode errors, "
         f"{sum(totals['findings'].values())} findings, {totals['violations']} violations"
     )
-    is_whole = totals["balanced"] and not totals["errored"] and "source_failed" not in totals["decode_errors"]
+    is_nothing_read = totals["read"] > 0 and not totals["events"]
+    if is_nothing_read:
+        say(f"no line of {file} could be decoded; is --source {kind} right?")
+    is_whole = (
+        not is_nothing_read
+        and totals["balanced"]
+        and not totals["errored"]
+        and "source_failed" not in totals["decode_errors"]
+    )
     sys.exit(FAULT if totals["violations"] or not is_whole else GOOD)

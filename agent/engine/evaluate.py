@@ -18,7 +18,7 @@ from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
 from agent.engine.texts import Place, with_texts
-from agent.model import Direction, Evaluation, Event, Finding, Match, Sensitive
+from agent.model import Direction, Evaluation, Event, Finding, Match, PolicyResult, Sensitive
 
 # 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
 PIECE_CHARACTERS = 48 * 1024
@@ -81,6 +81,8 @@ class Engine:
         for detector in self._event_detectors:
             findings.extend(detector.examine(clean))
         results = self._judge.judge(clean, findings) if self._judge else ()
+        if unscanned:
+            results = [_unsure(result, unscanned) for result in results]
         return Evaluation(
             event=clean,
             findings=tuple(findings),
@@ -171,6 +173,14 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
         yield offset, text[offset : offset + PIECE_CHARACTERS]
         offset += step
     yield offset, text[offset:] if offset else text
+
+
+def _unsure(result: PolicyResult, unscanned: Sequence[str]) -> PolicyResult:
+    """A pass about something that was not looked at whole is no pass."""
+    if result.status != "pass":
+        return result
+    message = f"a part of the event was not scanned: {', '.join(unscanned)}"
+    return msgspec.structs.replace(result, status="error", message=message)
 
 
 def _hit(flat: Flat, detector: TextDetector, match: Match, offset: int) -> _Hit:

@@ -16,6 +16,7 @@ Json: TypeAlias = "dict[str, object]"
 
 _EMPTY: Json = {}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?(Z|z|[+-]\d\d:?\d\d)?$")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Deeper nesting than any event has; msgspec itself stops at the recursion limit with an error, not a crash.
 _LIMIT_BYTES = 16 * 1024 * 1024
@@ -28,10 +29,22 @@ def object_from(line: bytes | str) -> Json | str:
     if len(line) > _LIMIT_BYTES:
         return "line_too_long"
     try:
-        value = msgspec.json.decode(line)
+        value = decoded(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "not_json"
     return value if isinstance(value, dict) else "not_an_object"
+
+
+def decoded(line: bytes | str) -> object:
+    """JSON to plain values.  Half a surrogate pair, which many writers let through, becomes U+FFFD.
+
+    Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError.
+    """
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+        return msgspec.json.decode(_SURROGATE.sub("\\\\ufffd", text))
 
 
 def text(value: Json, key: str) -> str:

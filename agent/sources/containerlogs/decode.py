@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agent.model import DecodeError
-from agent.sources.protojson import time_unix_nano
+from agent.sources.protojson import decoded, time_unix_nano
 
 # A record longer than this is cut and said to be cut: 1 MiB holds 64 of the runtime's parts.
 LIMIT_BYTES = 1024 * 1024
@@ -48,15 +48,12 @@ class _DockerLine(msgspec.Struct):
     time: str = ""
 
 
-_DOCKER = msgspec.json.Decoder(_DockerLine)
-
-
 def parse_docker(line: bytes) -> Part | DecodeError:
     """One line of Docker's json-file log.  Only a record's last part ends with a line break."""
     if not line.strip():
         return DecodeError(name="empty_line")
     try:
-        entry = _DOCKER.decode(line)
+        entry = msgspec.convert(decoded(line), _DockerLine)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return DecodeError(name="not_docker")
     content = entry.log.encode("utf-8", "replace")

@@ -12,7 +12,7 @@ from typing import cast
 import msgspec
 
 from agent.model import DecodeError, Event, GenAiOperation, Message, Resource, Role, Sensitive, event_id
-from agent.sources.protojson import Json, integer, mapping, mappings, text, time_unix_nano
+from agent.sources.protojson import Json, decoded, integer, mapping, mappings, text, time_unix_nano
 
 _PROMPT_KEYS = ("prompt", "text", "input", "question", "instruction")
 _ANSWER_KEYS = ("completion", "response", "output", "answer")
@@ -37,7 +37,7 @@ def event_from_line(
     if not line.strip():
         return DecodeError(name="empty_line")
     try:
-        value = msgspec.json.decode(line)
+        value = decoded(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return DecodeError(name="not_json")
     if isinstance(value, str):
@@ -45,7 +45,10 @@ def event_from_line(
     if not isinstance(value, dict):
         return DecodeError(name="not_an_object")
     record = cast(Json, value)
-    messages = _messages(record)
+    try:
+        messages = _messages(record)
+    except RecursionError:
+        return DecodeError(name="too_deep")
     if not messages:
         return DecodeError(name="no_text")
     request, response = mapping(record, "request") or record, mapping(record, "response") or record

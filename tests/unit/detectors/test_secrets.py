@@ -60,7 +60,10 @@ def test_a_private_key_is_found_whole_and_cut(detector):
 
 
 def test_only_the_value_is_the_secret(detector):
-    assert found(detector, "DB_PASSWORD=vK9-qq71-Lxz0;") == [("PASSWORD", "vK9-qq71-Lxz0")]
+    assert found(detector, "DB_PASSWORD=vK9-qq71-Lxz0; next") == [("PASSWORD", "vK9-qq71-Lxz0")]
+    assert found(detector, "password=Tr0ub4dor&3") == [("PASSWORD", "Tr0ub4dor&3")]
+    assert found(detector, 'password: "abc)def#9Xy"') == [("PASSWORD", "abc)def#9Xy")]
+    assert found(detector, "--password Tr0ub4dor3!") == [("PASSWORD", "Tr0ub4dor3!")]
     assert found(detector, '{"client_secret": "a8Kz77Qp01Lm4Rt6Yw2B"}') == [("GENERIC_SECRET", "a8Kz77Qp01Lm4Rt6Yw2B")]
 
 

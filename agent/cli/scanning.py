@@ -115,8 +115,8 @@ def _files(paths: tuple[str, ...]) -> Iterator[str]:
         if name != "-" and os.path.isdir(name):
             for directory, folders, names in os.walk(name):
                 folders.sort()
-                paths = (os.path.join(directory, one) for one in sorted(names))
-                yield from (path for path in paths if os.path.isfile(path))  # no pipes, no links to nothing
+                inside = (os.path.join(directory, one) for one in sorted(names))
+                yield from (path for path in inside if os.path.isfile(path))  # no pipes, no links to nothing
         else:
             yield name
 

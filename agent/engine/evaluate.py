@@ -17,7 +17,7 @@ from agent.engine.contracts import EventDetector, Judge, Scan, TextDetector
 from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
-from agent.engine.texts import Place, with_texts
+from agent.engine.texts import Place, resource_with_texts, with_texts
 from agent.model import Direction, Evaluation, Event, Finding, Match, PolicyResult, Sensitive
 
 # 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
@@ -77,7 +77,10 @@ class Engine:
             return scanned.masked
 
         body = with_texts(event.body, rewrite)
-        clean = msgspec.structs.replace(event, body=body) if body is not event.body else event
+        resource = resource_with_texts(event.resource, rewrite)
+        clean = event
+        if body is not event.body or resource is not event.resource:
+            clean = msgspec.structs.replace(event, body=body, resource=resource)
         for detector in self._event_detectors:
             findings.extend(detector.examine(clean))
         results = self._judge.judge(clean, findings) if self._judge else ()

@@ -13,15 +13,44 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from agent.model import Body, Direction, GenAiOperation, Sensitive, class_of
+from agent.model import Body, Direction, GenAiOperation, Resource, Sensitive, class_of
 
-_Shape: TypeAlias = Literal["text", "texts", "text_map", "struct", "structs"]
+_Shape: TypeAlias = Literal["text", "texts", "text_map", "plain", "plains", "plain_map", "struct", "structs"]
 Rewrite: TypeAlias = Callable[["Place", Sensitive], str]
 """(where, text) -> the text to put in its place."""
 
 
 # Names as programs give them to headers and variables; anything else may hold anything.
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,40}\d{0,3}")
+
+
+# Made by kernels, runtimes and observers from closed lists or as long random names: nobody's text.
+_IDENTIFIERS = frozenset(
+    {
+        "id",
+        "source",
+        "exec_id",
+        "parent_exec_id",
+        "container_id",
+        "pod_uid",
+        "address",
+        "addresses",
+        "verdict",
+        "drop_reason",
+        "identity",
+        "permission",
+        "signal",
+        "stream",
+    }
+)
+# Shorter names without an `@` and with few digits hold no value that a rule knows.
+_PLAIN_ROLE = "\0name"  # marks a plain name on its way to `visit`
+_PLAIN_CHARACTERS, _PLAIN_DIGITS = 16, 6
+
+
+def _may_hold(value: str) -> bool:
+    """Whether a name that someone gave (a label, a model, a host) is long or odd enough to be scanned."""
+    return len(value) >= _PLAIN_CHARACTERS or "@" in value or sum(one.isdigit() for one in value) >= _PLAIN_DIGITS
 
 
 class Place(NamedTuple):
@@ -53,11 +82,13 @@ def _shape_of(annotation: Any) -> _Shape | None:
             return "text"
         shapes = {_shape_of(argument) for argument in arguments} - {None}
         return shapes.pop() if len(shapes) == 1 else None
+    if annotation is str:
+        return "plain"
     if origin is tuple:
         inner = _shape_of(arguments[0])
-        return {"text": "texts", "struct": "structs"}.get(inner or "")  # type: ignore[return-value]
+        return {"text": "texts", "plain": "plains", "struct": "structs"}.get(inner or "")  # type: ignore[return-value]
     if origin is dict:
-        return "text_map" if _shape_of(arguments[1]) == "text" else None
+        return {"text": "text_map", "plain": "plain_map"}.get(_shape_of(arguments[1]) or "")  # type: ignore[return-value]
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) and _plan_of(annotation):
         return "struct"
     return None
@@ -71,7 +102,8 @@ def _plan_of(struct: type) -> tuple[tuple[str, _Shape], ...]:
     plan = _plans.get(struct)
     if plan is None:
         hints = typing.get_type_hints(struct)
-        plan = tuple((name, shape) for name in struct.__struct_fields__ if (shape := _shape_of(hints[name])))  # type: ignore[attr-defined]
+        names = [name for name in struct.__struct_fields__ if name not in _IDENTIFIERS]  # type: ignore[attr-defined]
+        plan = tuple((name, shape) for name in names if (shape := _shape_of(hints[name])))
         _plans[struct] = plan
     return plan
 
@@ -85,6 +117,18 @@ def _rewritten(value: Any, shape: _Shape, path: str, visit: _Visit, role: str) -
                 visit(f"{path}[{index}]", item, role, "") if isinstance(item, Sensitive) else item
                 for index, item in enumerate(value)
             )
+        case "plain":
+            return visit(path, Sensitive(value), _PLAIN_ROLE, "") if _may_hold(value) else value
+        case "plains":
+            return tuple(
+                visit(f"{path}[{index}]", Sensitive(item), _PLAIN_ROLE, "") if _may_hold(item) else item
+                for index, item in enumerate(value)
+            )
+        case "plain_map":
+            return {
+                key: visit(f"{path}[*]", Sensitive(item), _PLAIN_ROLE, "") if _may_hold(item) else item
+                for key, item in value.items()
+            }
         case "text_map":
             return dict(_rewritten_entry(key, item, path, visit, role) for key, item in value.items())
         case "struct":
@@ -109,24 +153,37 @@ def _rewritten_struct(value: Any, path: str, visit: _Visit, role: str) -> Any:
         before = getattr(value, name)
         if before:
             after = _rewritten(before, shape, f"{path}.{name}" if path else name, visit, role)
-            if after is not before:
+            if after is not before and after != before:
                 changes[name] = after
     return msgspec.structs.replace(value, **changes) if changes else value
 
 
 def with_texts(body: Body, rewrite: Rewrite) -> Body:
-    """The body with every `Sensitive` text replaced by what `rewrite` gives for it; anything else is unchanged."""
+    """The body with every text, and every name that may hold something, replaced by what `rewrite` gives for it."""
     name = class_of(body)
     is_genai = isinstance(body, GenAiOperation)
     direction: Direction = _DIRECTIONS.get(name, "other")
 
     def visit(field: str, text: Sensitive, role: str, label: str) -> str:
+        if role == _PLAIN_ROLE:
+            return rewrite(Place(field, "network", "", label), text)
         where: Direction = direction
         if is_genai:
             where = "completion" if role == "assistant" else "prompt"
         return rewrite(Place(field, where, role, label), text)
 
     changed: Body = _rewritten_struct(body, name, visit, "")
+    return changed
+
+
+def resource_with_texts(resource: Resource, rewrite: Rewrite) -> Resource:
+    """The resource with every name that may hold something replaced by what `rewrite` gives for it."""
+
+    def visit(field: str, text: Sensitive, role: str, label: str) -> str:
+        del role
+        return rewrite(Place(field, "network", "", label), text)
+
+    changed: Resource = _rewritten_struct(resource, "resource", visit, "")
     return changed
 
 

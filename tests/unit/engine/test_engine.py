@@ -20,6 +20,7 @@ from agent.model import (
     PolicyResult,
     Process,
     ProcessActivity,
+    Resource,
     Sensitive,
 )
 
@@ -268,3 +269,13 @@ def test_a_maps_key_is_a_text_too_when_it_is_no_plain_name():
     evaluation = engine().evaluate(Event(id="1", source="t", body=body))
     assert evaluation.event.body.headers == {"x-[VALUE]": "a", "accept": "b"}
     assert [finding.field for finding in evaluation.findings] == ["http.headers[key]"]
+
+
+def test_names_that_someone_gave_are_scanned_too():
+    body = GenAiOperation(request_model="value-17 model of someone", provider="acme")
+    resource = Resource(namespace="value-123456", pod="bot-0", labels={"team": "value-99 and a longer text"})
+    evaluation = engine().evaluate(Event(id="1", source="t", body=body, resource=resource))
+    assert evaluation.event.body.request_model == "[VALUE] model of someone"
+    assert evaluation.event.resource.namespace == "[VALUE]"
+    assert evaluation.event.resource.labels == {"team": "[VALUE] and a longer text"}
+    assert evaluation.event.body.provider == "acme"

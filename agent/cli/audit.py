@@ -54,6 +54,15 @@ def verify(directory: Path, public_key: Path | None, checkpoints: tuple[Path, ..
     if verification.fault is not None:
         say(str(verification.fault))
         sys.exit(FAULT)
+    if not notes:
+        count = verification.records
+        say(f"audit log broken ({directory}): {count} records and no checkpoint; its checkpoints were removed")
+        sys.exit(FAULT)
+    aside = sorted(path.name for path in directory.glob("damaged-*"))
+    if aside:
+        names = ", ".join(aside)
+        say(f"audit log broken ({directory}): an earlier part did not fit its checkpoint and was set aside as {names}")
+        sys.exit(FAULT)
     if verbose:
         say(
             f"whole: {verification.records} records, {verification.covered} of them covered by {len(notes)} checkpoints"

@@ -65,6 +65,7 @@ class Compiler:
                 policy = typed(RuntimePolicy, document)
             except Problems as problems:
                 self._problems += problems.problems
+                self._check_expressions(document, document.value, ())
                 continue
             name = policy.metadata.name
             if name in seen:
@@ -76,6 +77,18 @@ class Compiler:
         if self._problems:
             raise Problems(self._problems)
         return rules
+
+    def _check_expressions(self, document: Document, value: Any, path: tuple[str | int, ...]) -> None:
+        """The expressions of a document whose form is wrong, so that all its mistakes are told at once."""
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                self._check_expressions(document, item, (*path, index))
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if key == "expression" and isinstance(item, str):
+                    self._expression(document, (*path, key), item)
+                else:
+                    self._check_expressions(document, item, (*path, str(key)))
 
     def _complain(self, document: Document, path: tuple[str | int, ...], what: str, remedy: str = "") -> None:
         self._problems.append(document.problem(path, what, remedy))

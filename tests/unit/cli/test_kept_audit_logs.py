@@ -1,5 +1,7 @@
 """Kept audit logs, one whole and six bad ones: `reeve audit verify` (agent.cli.audit) names the first bad record."""
 
+import shutil
+
 import pytest
 from click.testing import CliRunner
 
@@ -50,3 +52,23 @@ def test_a_tail_cut_with_its_checkpoint_needs_one_kept_elsewhere():
 
 def test_the_right_key_does_not_save_a_log_signed_by_another():
     assert verify("whole", "--public-key", KEPT / "wrong_key" / "public.key").exit_code == 1
+
+
+def copied(tmp_path):
+    return shutil.copytree(KEPT / "whole", tmp_path / "log")
+
+
+def test_removed_checkpoints_are_told(tmp_path):
+    log = copied(tmp_path)
+    (log / "checkpoints.jsonl").unlink()
+    result = CliRunner().invoke(main, ["audit", "verify", str(log)])
+    assert result.exit_code == 1
+    assert "8 records and no checkpoint" in result.output
+
+
+def test_a_part_that_was_set_aside_is_told(tmp_path):
+    log = copied(tmp_path)
+    (log / "damaged-001").mkdir()
+    result = CliRunner().invoke(main, ["audit", "verify", str(log)])
+    assert result.exit_code == 1
+    assert "set aside as damaged-001" in result.output

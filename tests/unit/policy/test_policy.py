@@ -356,3 +356,9 @@ def test_hostile_values_do_not_break_a_rule(hostile):
 def test_numbers_beyond_64_bits_are_bounded():
     event = Event(id="1", source="x", body=LogRecord(text="x"), time_unix_nano=2**70)
     assert statuses(cel("event.timeUnixNano > 0", "{any: [{resources: {}}]}"), event) == [("r", "pass")]
+
+
+def test_a_wrong_form_does_not_hide_wrong_expressions():
+    told = mistakes(cel("proces.pid == 1", "{any: [{resources: {kinds: [Proces]}}]}"))
+    assert any("is no kind" in one for one in told)
+    assert any('"proces" is not known' in one for one in told)

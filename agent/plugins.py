@@ -24,11 +24,13 @@ Made = TypeVar("Made", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a builder may know of the agent: its node, where it may keep state, and where its rules are."""
+    """What a builder may know of the agent: its node, where it may keep state, where its rules are, and where it may
+    keep what can be made again (None: nowhere)."""
 
     node: str
     state_dir: Path
     rules: Sequence[Path]
+    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,11 @@ DOORS = {
     "click": "agent/cli/",
     "cryptography": ("agent/audit/", "agent/sinks/audit/directory.py"),
     "sqlite3": "agent/sources/containerlogs/store.py",
-    "phonenumbers": "agent/detectors/pii/phone.py",
+    "phonenumbers": ("agent/detectors/pii/phone.py", "agent/detectors/analyzer/phones.py"),
     "tldextract": "agent/detectors/presidio/lean.py",
-    "spacy": "nowhere",
+    "hyperscan": "agent/detectors/analyzer/prefilter.py",
+    "re2": "agent/detectors/analyzer/linear.py",
+    "spacy": "agent/detectors/analyzer/tokens.py",
 }
 # Who may look at raw text: detectors get it from the engine's evaluate, nobody else asks.
 REVEALERS = {"agent/engine/evaluate.py", "agent/model/sensitive.py"}

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from agent import VERSION
 from agent.app.loading import plugin_name, plugin_settings
-from agent.app.places import default_directory, load_key
+from agent.app.places import cache_directory, default_directory, load_key
 from agent.app.reload import Ruleset, watch
 from agent.config import Document, Problem, Problems, Settings, read, typed
 from agent.engine import Engine
@@ -52,7 +52,12 @@ def with_defaults(settings: Settings) -> Settings:
 
 
 def surroundings_of(settings: Settings) -> Surroundings:
-    return Surroundings(node=settings.node, state_dir=settings.state_dir, rules=settings.rules)
+    return Surroundings(
+        node=settings.node,
+        state_dir=settings.state_dir,
+        rules=settings.rules,
+        cache_dir=cache_directory(settings.state_dir),
+    )
 
 
 def build_plugins(group: Group, settings: Settings, document: Document) -> list[Any]:

@@ -10,7 +10,7 @@ FOLDER = "pii"
 
 def build(config: PiiConfig, name: str, surroundings: Surroundings) -> PiiDetector:
     del name
-    return PiiDetector(config, recognizers_from(surroundings.rules, FOLDER))
+    return PiiDetector(config, recognizers_from(surroundings.rules, FOLDER), surroundings.cache_dir)
 
 
 SPEC = Spec(name="pii", config=PiiConfig, build=build)

@@ -19,7 +19,8 @@ class PiiConfig(pydantic.BaseModel):
 
     `entities` limits every profile to those named; `exclude_entities` takes some out.  `countries` are ISO 3166 codes
     whose national identifiers are looked for; `languages` (ISO 639) add all recognisers whose words are in them.  A
-    value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.
+    value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `work_factor`
+    stretches what a text may cost before the rest of it is told as unscanned.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +41,7 @@ class PiiConfig(pydantic.BaseModel):
     languages: tuple[str, ...] = ("en",)
     allow_list: tuple[str, ...] = ()
     allow_patterns: tuple[str, ...] = ()
-    regex_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
+    work_factor: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @pydantic.field_validator("allow_patterns")
     @classmethod

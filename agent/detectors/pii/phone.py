@@ -13,7 +13,7 @@ from typing import Any
 import phonenumbers
 
 from agent.detectors.presidio import lean
-from agent.detectors.presidio.plain import LANGUAGE
+from agent.detectors.presidio.lean import LANGUAGE
 
 lean.load()
 
@@ -45,6 +45,8 @@ class PhoneShapeRecognizer(LocalRecognizer):  # type: ignore[misc]
     SCORE_INTERNATIONAL = 0.75
     SCORE_GROUPED = 0.6
     SCORE_WORD = 0.6
+    # For the prefilter: no number has fewer digits, or more signs between two of them.
+    gate = r"[0-9](?:[^0-9A-Za-z_]{0,9}[0-9]){5}"
 
     def __init__(self) -> None:
         super().__init__(supported_entities=["PHONE_NUMBER"], name="PhoneShapeRecognizer", supported_language=LANGUAGE)

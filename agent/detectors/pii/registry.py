@@ -13,7 +13,7 @@ from typing import Any
 from agent.detectors.pii.phone import PhoneShapeRecognizer
 from agent.detectors.presidio import lean
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
-from agent.detectors.presidio.plain import LANGUAGE
+from agent.detectors.presidio.lean import LANGUAGE
 
 lean.load()
 

@@ -20,7 +20,7 @@ import regex
 from pydantic import Field
 
 from agent.detectors.presidio import lean
-from agent.detectors.presidio.plain import LANGUAGE
+from agent.detectors.presidio.lean import LANGUAGE
 from agent.detectors.presidio.validators import VALIDATORS, shannon_bits
 
 lean.load()
@@ -50,7 +50,8 @@ class PatternDocument(_Strict):
 class Extras(_Strict):
     """`keywords`: one must be in the text (any case), else the patterns do not run.  `validator`: a name from
     validators.py; a value that fails is no finding.  `context_required`: a context word must stand near.
-    `entropy`: least bits per character.  `allow`: documented example values that are no finding."""
+    `entropy`: least bits per character.  `allow`: documented example values that are no finding.  `profiles`: where
+    the recogniser runs; everywhere if none is given."""
 
     keywords: tuple[str, ...] = ()
     validator: str = ""
@@ -58,6 +59,7 @@ class Extras(_Strict):
     case_sensitive: bool = False
     entropy: Annotated[float, Field(ge=0, le=8)] = 0.0
     allow: tuple[str, ...] = ()
+    profiles: tuple[Literal["logs", "prompts", "presidio"], ...] = ()
 
     @pydantic.field_validator("validator")
     @classmethod
@@ -111,6 +113,7 @@ class DocumentRecognizer(PatternRecognizer):  # type: ignore[misc]
             global_regex_flags=flags,
         )
         self.document = document
+        self.keywords = document.reeve.keywords
         self.is_context_required = document.reeve.context_required
         self._validator = VALIDATORS.get(document.reeve.validator)
         self._allow = frozenset(document.reeve.allow)

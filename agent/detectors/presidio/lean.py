@@ -20,6 +20,9 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
+LANGUAGE = "en"
+"""The one language all recognisers are registered under; which countries and words they know is their own."""
+
 
 class _PlaceholderType(type):
     """A class whose attributes are such classes, and whose instance is a decorator that changes nothing."""

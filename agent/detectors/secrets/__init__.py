@@ -10,7 +10,7 @@ FOLDER = "secrets"
 
 def build(config: SecretsConfig, name: str, surroundings: Surroundings) -> SecretsDetector:
     del name
-    return SecretsDetector(config, recognizers_from(surroundings.rules, FOLDER))
+    return SecretsDetector(config, recognizers_from(surroundings.rules, FOLDER), surroundings.cache_dir)
 
 
 SPEC = Spec(name="secrets", config=SecretsConfig, build=build)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
+from agent.detectors.analyzer import Analyzer, Options
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument
-from agent.detectors.presidio.gates import Gate, Gates
-from agent.detectors.presidio.timeouts import WATCH, limit_patterns
 from agent.detectors.secrets.config import SecretsConfig
 from agent.engine import Scan
 from agent.model import Direction, FindingKind, Match
@@ -23,25 +23,25 @@ class SecretsDetector:
     name = "secrets"
     kind: FindingKind = "secret"
 
-    def __init__(self, config: SecretsConfig, documents: Iterable[RecognizerDocument] = ()) -> None:
+    def __init__(
+        self, config: SecretsConfig, documents: Iterable[RecognizerDocument] = (), cache_dir: Path | None = None
+    ) -> None:
         kept = [one for one in documents if one.supported_entity not in config.exclude_entities]
-        self._gates = Gates((DocumentRecognizer(one), Gate(one.reeve.keywords)) for one in kept)
+        options = Options(is_exact=False, budget_factor=config.work_factor, directory=cache_dir)
+        self._analyzer = Analyzer(map(DocumentRecognizer, kept), options)
         self._allow = frozenset(config.allow_list)
-        limit_patterns(config.regex_timeout_seconds)
         self.rejected: Counter[str] = Counter()
 
     def scan(self, text: str, direction: Direction) -> Scan:
         del direction
-        before = WATCH.happened
+        analysis = self._analyzer.analyze(text)
         matches: list[Match] = []
-        for recognizer in self._gates.woken(text):
-            entity = recognizer.supported_entities[0]
-            for result in recognizer.analyze(text, [entity]):
-                if text[result.start : result.end] in self._allow:
-                    self.rejected["allow_list"] += 1
-                    continue
-                matches.append(Match(entity, result.start, result.end, result.score))
-        return Scan(_most_specific(matches), "regex_timeout" if WATCH.happened > before else "")
+        for match in analysis.matches:
+            if text[match.start : match.end] in self._allow:
+                self.rejected["allow_list"] += 1
+                continue
+            matches.append(match)
+        return Scan(_most_specific(matches) if matches else (), analysis.unscanned)
 
 
 def _most_specific(matches: list[Match]) -> list[Match]:

@@ -17,8 +17,6 @@ from agent.detectors.pii.rejections import RULES, Candidate, has_context, is_epo
 from agent.detectors.presidio import lean
 from agent.detectors.presidio.document import DocumentRecognizer, RecognizerDocument, RecognizerFile
 from agent.detectors.presidio.loading import recognizers_from
-from agent.detectors.presidio.plain import PlainNlpEngine
-from agent.detectors.presidio.timeouts import WATCH
 from agent.detectors.presidio.validators import VALIDATORS, jwt, luhn, shannon_bits
 
 
@@ -175,20 +173,15 @@ def test_countries_choose_national_identifiers():
 
 def test_a_pattern_out_of_time_is_told_and_not_passed_over():
     slow = RecognizerDocument.model_validate(
-        {"name": "slow", "supported_entity": "SLOW", "patterns": [{"name": "s", "regex": "(a|aa)+$", "score": 0.9}]}
+        {
+            "name": "slow",
+            "supported_entity": "SLOW",
+            "patterns": [{"name": "s", "regex": "(?<!c)(a|aa)+$", "score": 0.9}],
+        }
     )
-    detector = PiiDetector(PiiConfig(entities=("SLOW",), regex_timeout_seconds=0.05), [slow])
+    detector = PiiDetector(PiiConfig(entities=("SLOW",)), [slow])
     scan = detector.scan("a" * 60 + "b", "log")
     assert scan.unscanned == "regex_timeout"
-
-
-def test_the_watch_counts_only_timeouts():
-    import logging
-
-    before = WATCH.happened
-    logging.getLogger("presidio-analyzer").warning("Regex pattern '%s' timed out after %s seconds, skipping.", "x", 1)
-    logging.getLogger("presidio-analyzer").warning("something else")
-    assert WATCH.happened == before + 1
 
 
 OFFLINE = """
@@ -211,13 +204,6 @@ def test_the_lean_import_leaves_no_placeholder_behind():
     lean.load()
     assert "spacy" not in sys.modules
     assert socket.socket is not None
-
-
-def test_tokens_are_plain_and_kept_nowhere():
-    artifacts = PlainNlpEngine().process_text("My SSN: 536-22", "en")
-    assert artifacts.tokens == ["My", "SSN", ":", "536", "-", "22"]
-    assert artifacts.tokens_indices == [0, 3, 6, 8, 11, 12]
-    assert artifacts.keywords == ["my", "ssn", "536", "22"]
 
 
 @pytest.mark.parametrize(

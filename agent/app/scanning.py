@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import bisect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
 
-from agent.engine import Engine
-from agent.model import DecodeError, Direction, Finding, Sensitive
+from agent.engine import Engine, TextDetector, fingerprint
+from agent.model import DecodeError, Direction, Finding, Match, Sensitive
 from agent.sources.containerlogs.assembly import Assembly, LogFormat
 from agent.sources.containerlogs.decode import Record, parse_cri, parse_docker
 from agent.sources.replay.source import open_input
@@ -137,9 +137,44 @@ def _text_pieces(file: BinaryIO) -> Iterator[ScanText]:
         offset += size
 
 
-def scan_file(
-    path: str, log_format: Format, engine: Engine, direction: Direction, progress: Callable[[int], None]
-) -> Iterator[Hit | str]:
+Scanner: TypeAlias = Callable[[str], tuple[Sequence[Finding], str]]
+"""A text to its findings, and why a part of it was not scanned (empty if all was)."""
+
+
+def engine_scanner(engine: Engine, direction: Direction) -> Scanner:
+    """As the agent scans: encodings are undone first, a finding inside a longer one is a part of it."""
+    return lambda text: engine.scan_text(Sensitive(text), direction)[1:]
+
+
+def plain_scanner(detectors: Sequence[TextDetector], direction: Direction, key: bytes) -> Scanner:
+    """The detectors' own matches in the text as it stands: with the profile `presidio`, Presidio's results."""
+
+    def scan(text: str) -> tuple[Sequence[Finding], str]:
+        findings: list[Finding] = []
+        unscanned = ""
+        for detector in detectors:
+            answer = detector.scan(text, direction)
+            unscanned = unscanned or answer.unscanned
+            findings += [_finding(detector, match, text, key) for match in answer.matches]
+        return sorted(findings, key=lambda one: (one.start, one.end, one.entity)), unscanned
+
+    return scan
+
+
+def _finding(detector: TextDetector, match: Match, text: str, key: bytes) -> Finding:
+    return Finding(
+        kind=detector.kind,
+        entity=match.entity,
+        detector=detector.name,
+        score=match.score,
+        start=match.start,
+        end=match.end,
+        length=match.end - match.start,
+        fingerprint=fingerprint(key, text[match.start : match.end], detector.kind),
+    )
+
+
+def scan_file(path: str, log_format: Format, scanner: Scanner, progress: Callable[[int], None]) -> Iterator[Hit | str]:
     """Findings of a file, in order; a text for each reason why a part was not scanned.  Raises OSError."""
     with open_input(path) as opened:
         file: BinaryIO = opened
@@ -148,7 +183,7 @@ def scan_file(
             log_format = detected_format(beginning, Path(path).name.removesuffix(".gz").removesuffix(".xz"))
             file = _Rejoined(beginning, file)
         for text in texts_of(file, log_format):
-            _, findings, unscanned = engine.scan_text(Sensitive(text.text), direction)
+            findings, unscanned = scanner(text.text)
             progress(len(text.text))
             if unscanned:
                 yield f"{path}:{text.lines[0]}: a part was not scanned: {unscanned}"

@@ -75,7 +75,9 @@ class _Scanner:
             return None
         if self.profile.is_strict:
             match = _trimmed(text, match)
-            candidate = Candidate(match.entity, text, match.start, match.end, self._context.get(match.entity, ()))
+            candidate = Candidate(
+                match.entity, text, match.start, match.end, self._context.get(match.entity, ()), match.score
+            )
             reason = rejection_of(candidate)
             if not reason and match.entity in self._needs_context and not has_context(candidate):
                 reason = "no_context"

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 
 class Candidate(NamedTuple):
-    """`text[start:end]` looks like an `entity`; `context` are the recogniser's words, lower case."""
+    """`text[start:end]` looks like an `entity`; `context` are the recogniser's words, lower case.  `score` is what the
+    pattern, its check and its context words gave."""
 
     entity: str
     text: str
     start: int
     end: int
     context: Sequence[str]
+    score: float = 0.0
 
     @property
     def value(self) -> str:
@@ -44,6 +46,11 @@ _CARD_RANGES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = (
     (re.compile(r"50|5[6-9]|6"), frozenset({16, 18, 19})),
 )
 _CARD_SHAPE = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19}")
+# What a phone number scores for its grouping alone (pii/phone.py).
+_SHAPE_SCORE = 0.6
+_NAMED_CARD_SHAPE = re.compile(r"\d{12,19}|\d{4}(?:[ -]?\d{2,7}){2,4}")
+_NUMBER_BEFORE = re.compile(r"(?<![^\s(\[=])(?:0x)?(?=[0-9a-f]*\d)[0-9a-f.:]+[ ,;|]{1,3}$")
+_NUMBER_BEHIND = re.compile(r"[ ,;|]{1,3}(?:0x)?(?=[0-9a-f]*\d)[0-9a-f.:]+(?![^\s)\],;])")
 _GLUE = frozenset("-./_:#+")
 
 
@@ -69,11 +76,29 @@ def is_part_of_longer(candidate: Candidate) -> bool:
     text, start, end = candidate.text, candidate.start, candidate.end
     if end < len(text) and (text[end].isalnum() or text[end] == "_"):
         return True
-    if end + 1 < len(text) and text[end] in _GLUE and text[end + 1].isalnum() and text[end] not in ":":
-        return True
+    if end + 1 < len(text) and text[end] in _GLUE and text[end] != ":":
+        after = text[end + 1]
+        if after.isdigit() or (after.isalnum() and candidate.entity != "PHONE_NUMBER"):
+            return True
     if start and (text[start - 1].isalnum() or text[start - 1] == "_"):
         return True
-    return start > 1 and text[start - 1] in "-./_#" and text[start - 2].isalnum()
+    return start > 1 and text[start - 1] in "-./_#" and (text[start - 2].isalnum() or text[start - 2] == "_")
+
+
+def is_signed(candidate: Candidate) -> bool:
+    """A number with a minus before it is a quantity or a hash, not an identifier."""
+    text, start = candidate.text, candidate.start
+    return start > 0 and text[start - 1] == "-" and (start == 1 or text[start - 2] in " =:(,[_\t")
+
+
+def is_among_numbers(candidate: Candidate) -> bool:
+    """A number in a row of numbers (`081110 001250 4631`, `0x7f 212 555`) is a column, unless a plus or a word names
+    it."""
+    if candidate.score > _SHAPE_SCORE:
+        return False
+    return bool(_NUMBER_BEFORE.search(candidate.text, max(0, candidate.start - 24), candidate.start)) or bool(
+        _NUMBER_BEHIND.match(candidate.text, candidate.end)
+    )
 
 
 def is_epoch(candidate: Candidate) -> bool:
@@ -85,6 +110,8 @@ def is_epoch(candidate: Candidate) -> bool:
 def is_no_card_shape(candidate: Candidate) -> bool:
     """Not grouped as cards are, or not of a range and length that a scheme uses."""
     digits = candidate.digits
+    if has_context(candidate):  # a word for it stands near: schemes have more ranges than are listed here
+        return not (12 <= len(digits) <= 19 and _NAMED_CARD_SHAPE.fullmatch(candidate.value))
     if not _CARD_SHAPE.fullmatch(candidate.value):
         return True
     return not any(prefix.match(digits) and len(digits) in lengths for prefix, lengths in _CARD_RANGES)
@@ -113,6 +140,8 @@ RULES: tuple[tuple[str, Callable[[Candidate], bool], Callable[[str], bool]], ...
         is_part_of_longer,
         lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER", "_LICENSE", "PASSPORT")),
     ),
+    ("signed", is_signed, lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER", "PASSPORT"))),
+    ("among_numbers", is_among_numbers, lambda entity: entity in ("PHONE_NUMBER", "UK_NHS")),
     ("epoch", is_epoch, lambda entity: entity in ("UK_NHS", "PHONE_NUMBER", "US_NPI")),
     ("repeated", is_repeated, lambda entity: entity in _NUMBERS),
     ("version", is_no_address, lambda entity: entity == "IP_ADDRESS"),

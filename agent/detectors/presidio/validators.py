@@ -32,6 +32,37 @@ def luhn(value: str) -> bool:
     return bool(digits) and total % 10 == 0
 
 
+# ISO 13616 registry: the length of an IBAN by country.
+_IBAN_LENGTHS = {
+    **dict.fromkeys(("NO",), 15),
+    **dict.fromkeys(("BE", "BI"), 16),
+    **dict.fromkeys(("DK", "FO", "FI", "GL", "NL", "SD", "FK"), 18),
+    **dict.fromkeys(("MK", "SI"), 19),
+    **dict.fromkeys(("AT", "BA", "EE", "KZ", "XK", "LT", "LU", "MN"), 20),
+    **dict.fromkeys(("HR", "LV", "LI", "CH"), 21),
+    **dict.fromkeys(("BH", "BG", "CR", "GE", "DE", "IE", "ME", "RS", "GB", "VA"), 22),
+    **dict.fromkeys(("TL", "GI", "IQ", "IL", "SO", "AE", "OM"), 23),
+    **dict.fromkeys(("AD", "CZ", "MD", "PK", "RO", "SA", "SK", "ES", "SE", "TN", "VG"), 24),
+    **dict.fromkeys(("LY", "PT", "ST"), 25),
+    **dict.fromkeys(("IS", "TR"), 26),
+    **dict.fromkeys(("FR", "GR", "IT", "MC", "MR", "SM", "BF", "CI", "DJ", "MG", "ML", "SN"), 27),
+    **dict.fromkeys(("AL", "AZ", "BY", "CY", "DO", "SV", "GT", "HU", "LB", "NI", "PL"), 28),
+    **dict.fromkeys(("BR", "EG", "PS", "QA", "UA"), 29),
+    **dict.fromkeys(("JO", "KW", "MU"), 30),
+    **dict.fromkeys(("MT", "SC"), 31),
+    "LC": 32,
+    "RU": 33,
+}
+
+
+def iban(value: str) -> bool:
+    """ISO 13616: the country's length, and the number built of the rearranged text is 1 modulo 97."""
+    compact = "".join(character for character in value.upper() if character in _BASE62)
+    if len(compact) != _IBAN_LENGTHS.get(compact[:2]) or not compact[2:4].isdigit():
+        return False
+    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+
+
 def french_nir(value: str) -> bool:
     """INSEE number with its key: 97 less the number modulo 97; Corsica's 2A and 2B count as 19 and 18."""
     compact = "".join(character for character in value.upper() if character.isalnum())
@@ -108,6 +139,7 @@ VALIDATORS: dict[str, Callable[[str], bool]] = {
     "dutch_bsn": dutch_bsn,
     "french_nir": french_nir,
     "github_checksum": github_checksum,
+    "iban": iban,
     "irish_ppsn": irish_ppsn,
     "jwt": jwt,
     "luhn": luhn,

@@ -35,7 +35,7 @@ test: lint ## everything that CI runs
 	$(BIN)/reeve policies test
 
 bench: $(STAMP) ## ratios against a named baseline, in one run
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)" || exit 1; done
 
 lock: ## resolve requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

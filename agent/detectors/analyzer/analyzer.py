@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from agent.detectors.analyzer.budget import MATCH, Budget, Exhausted
-from agent.detectors.analyzer.fold import ALL, Folded, folded
+from agent.detectors.analyzer.fold import Folded, folded
 from agent.detectors.analyzer.foreign import Foreign
 from agent.detectors.analyzer.merging import Found, merged
 from agent.detectors.analyzer.phones import Phones
@@ -22,6 +22,11 @@ from agent.detectors.analyzer.program import PatternRow, Row, Unbounded, program
 from agent.detectors.analyzer.tokens import SpacyTokens, Split, plain_tokens
 from agent.detectors.analyzer.window import Windows, boosted, with_bonus
 from agent.model import Match
+
+# How far before a value its label may begin.
+LABEL_CHARACTERS = 96
+Meaning: TypeAlias = tuple[str, int]
+"""What a hit of the prefilter says: its kind, and the number of the pattern, row, entity or guard."""
 
 
 class Analysis(NamedTuple):
@@ -66,19 +71,25 @@ class Analyzer:
     def _layout(self) -> None:
         """The prefilter, and what each of its numbers means."""
         forms: list[str] = []
-        self._meaning: list[tuple[str, int]] = []
+        self._meaning: list[Meaning] = []
         entities = [entity for entity, words in self._options.needs_word.items() if words]
         self._always_patterns = [one.number for one in self._patterns if one.prefilter is None]
         self._always_rows: list[int] = []  # rows with code of their own and nothing to wait for
-        self._foldable = [one for one in self._patterns if one.prefilter is not None and one.unsafe]
+        self._foldable = [one for one in self._patterns if one.prefilter is not None and one.blind]
 
         def add(form: str, kind: str, number: int) -> None:
             forms.append(form)
             self._meaning.append((kind, number))
 
+        guards: dict[str, int] = {}
         for pattern in self._patterns:
             if pattern.prefilter is not None:
                 add(pattern.prefilter, "pattern", pattern.number)
+            for guard in pattern.guards:
+                if guard not in guards:
+                    guards[guard] = len(guards)
+                    add(guard, "guard", guards[guard])
+        self._guards = [frozenset(("guard", guards[one]) for one in pattern.guards) for pattern in self._patterns]
         for row in self._rows:
             if row.kind == "phone":
                 add(self._phones[row.number].gate, "row", row.number)
@@ -96,7 +107,7 @@ class Analyzer:
         self._prefilter = Prefilter(forms, self._options.directory)
         self._waits = [self._condition_of(pattern) for pattern in self._patterns]
 
-    def _condition_of(self, pattern: PatternRow) -> tuple[str, int] | None:
+    def _condition_of(self, pattern: PatternRow) -> Meaning | None:
         """What must be in a text besides the pattern's own hit: a word of its entity, a keyword of the recogniser, or
         a context word, because without one the score stays under the threshold.  ("never", 0): not even with one."""
         row = self._rows[pattern.owner]
@@ -114,13 +125,13 @@ class Analyzer:
     def analyze(self, text: str) -> Analysis:
         """What Presidio finds in a text."""
         fold = folded(text)
-        patterns, rows, worded = self._hits(fold)
+        patterns, rows, words = self._hits(fold)
         budget = Budget(len(text), self._options.budget_factor)
         found: dict[int, list[Found]] = {}
         unscanned = ""
         try:
             for number in patterns:
-                self._run(text, fold, self._patterns[number], found, budget)
+                self._run(text, fold, self._patterns[number], found, words, budget)
             for number in rows:
                 if number in self._phones:
                     score = self._rows[number].recognizer.SCORE
@@ -133,7 +144,7 @@ class Analyzer:
         if not found and not foreign:
             return Analysis([], unscanned)
         try:
-            of_entity = self._boosted(text, found, worded, budget)
+            of_entity = self._boosted(text, found, words, budget)
         except Exhausted:
             of_entity, unscanned = self._plain(found), "work_limit"
         for one in foreign:
@@ -147,12 +158,11 @@ class Analyzer:
             unscanned,
         )
 
-    def _hits(self, fold: Folded) -> tuple[list[int], list[int], set[int]]:
-        """Numbers of the patterns to run, of the rows with own code to run, of rows with a context word somewhere."""
+    def _hits(self, fold: Folded) -> tuple[list[int], list[int], set[Meaning]]:
+        """Numbers of the patterns to run, of the rows with own code to run, and what else the prefilter saw."""
         patterns = set(self._always_patterns)
         rows = set(self._always_rows)
-        words: set[tuple[str, int]] = set()
-        worded: set[int] = set()
+        words: set[Meaning] = set()
         for hit in self._prefilter.hits(fold.octets):
             meaning = self._meaning[hit]
             kind, number = meaning
@@ -162,28 +172,35 @@ class Analyzer:
                 rows.add(number)
             else:
                 words.add(meaning)
-                if kind == "context":
-                    worded.add(number)
         if fold.kinds:
-            patterns.update(one.number for one in self._foldable if one.unsafe & fold.kinds)
-            if fold.kinds & ALL:
-                rows.update(self._phones)
+            patterns.update(one.number for one in self._foldable if one.blind & fold.kinds)
         waits = self._waits
         awake = [number for number in sorted(patterns) if waits[number] is None or waits[number] in words]
-        return awake, sorted(rows), worded
+        return awake, sorted(rows), words
 
-    def _run(self, text: str, fold: Folded, pattern: PatternRow, found: dict[int, list[Found]], budget: Budget) -> None:
+    def _run(
+        self,
+        text: str,
+        fold: Folded,
+        pattern: PatternRow,
+        found: dict[int, list[Found]],
+        words: set[Meaning],
+        budget: Budget,
+    ) -> None:
         row = self._rows[pattern.owner]
         if row.kind == "iban":
-            found[row.number] = own_results(row, text)
+            found.setdefault(row.number, []).extend(iban_results(row, pattern, text, budget))
             return
-        validate, invalidate, score = row.validate, row.invalidate, pattern.score
+        validate, invalidate, label, score = row.validate, row.invalidate, row.label, pattern.score
         kept: list[Found] = []
-        for start, end in pattern.spans(text, fold, budget):
+        is_guarded = not pattern.guards or not self._guards[pattern.number] & words
+        for start, end in pattern.spans(text, fold, budget, is_guarded=is_guarded):
             if start == end:
                 continue
             budget.spend(MATCH)
             points = score
+            if label is not None and not label.search(text, max(0, start - LABEL_CHARACTERS), start):
+                continue
             if validate is not None or invalidate is not None:
                 value = text[start:end]
                 if validate is not None:
@@ -200,7 +217,7 @@ class Analyzer:
             found.setdefault(pattern.owner, []).extend(kept)
 
     def _boosted(
-        self, text: str, found: dict[int, list[Found]], worded: set[int], budget: Budget
+        self, text: str, found: dict[int, list[Found]], words: set[Meaning], budget: Budget
     ) -> dict[str, list[Found]]:
         """Results by entity, after duplicates of a recogniser, context words and thresholds."""
         of_entity: dict[str, list[Found]] = {}
@@ -208,7 +225,7 @@ class Analyzer:
         for number in sorted(found):
             row = self._rows[number]
             results = found[number] if row.kind == "iban" else merged(found[number])
-            if number in worded:
+            if ("context", number) in words:
                 if windows is None:
                     windows = Windows(text, self._splitter(), budget)
                 results = [boosted(windows, one, row.context) for one in results]
@@ -234,6 +251,17 @@ class Analyzer:
         return self._spacy.tokens
 
 
-def own_results(row: Row, text: str) -> list[Found]:
-    """What a recogniser's own code finds, for one that makes results of one entity."""
-    return [(one.start, one.end, one.score) for one in row.recognizer.analyze(text, [row.entity], None) or ()]
+def iban_results(row: Row, pattern: PatternRow, text: str, budget: Budget) -> list[Found]:
+    """What Presidio's IBAN recogniser makes of its matches: each is tried whole, then without its last groups."""
+    results: list[Found] = []
+    for match in pattern.matches(text, budget):
+        budget.spend(MATCH)
+        for group in range(len(match.groups()), 0, -1):
+            end = match.end(group) if match.end(group) > 0 else match.end()
+            value = text[match.start() : end]
+            verdict = row.validate(value) if value and row.validate else None
+            points = pattern.score if verdict is None else float(verdict)
+            if value and points > 0:
+                results.append((match.start(), end, points))
+                break
+    return results

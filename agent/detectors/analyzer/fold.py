@@ -56,7 +56,6 @@ def _stand_in(character: str) -> str:
 
 
 _TABLE = _Table()
-ALL: frozenset[Kind] = frozenset({"letter", "digit", "blank", "other"})
 _ASCII_KINDS: frozenset[Kind] = frozenset()
 _BLANK_KIND: frozenset[Kind] = frozenset({"blank"})
 _ALWAYS: frozenset[Kind] = frozenset({"letter", "other"})

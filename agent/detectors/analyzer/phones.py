@@ -44,8 +44,6 @@ _TYPES = (
     "voicemail",
 )
 _SUFFIX_RULE = re.compile(r"[$\\][0-9]")
-# A country code, a national prefix and a carrier code: Brazil's, the longest, have six digits.
-_PREFIX_DIGITS = 8
 # What a match of the library's candidate pattern begins with, and what its inner patterns part at.
 _START = re.compile("[+([\\d\uff0b\uff08\uff3b]")
 _PARTED = re.compile("[/(.\\s\u2012-\u2015\uff0d]")
@@ -78,6 +76,22 @@ def _shortest(country_code: int) -> int:
     return min(lengths)
 
 
+def _without_group(pattern: str, number: int) -> str:
+    """The expression without what its group of that number matches."""
+    opened: list[tuple[int, int]] = []
+    count = 0
+    for match in re.finditer(r"\\.|\[[^]]*\]|\(\??|\)", pattern):
+        piece = match.group()
+        if piece[0] == "(":
+            count += piece == "("
+            opened.append((match.start(), count if piece == "(" else 0))
+        elif piece == ")":
+            start, group = opened.pop()
+            if group == number:
+                return pattern[:start] + pattern[match.end() :]
+    return pattern
+
+
 class _Region:
     """One region of the recogniser: its bit, and how its metadata say that numbers begin."""
 
@@ -89,8 +103,19 @@ class _Region:
         rule = metadata.national_prefix_transform_rule if metadata else None
         # A rule that puts digits in would make a number that the written digits do not end in.
         self.is_suffix = metadata is not None and (rule is None or _SUFFIX_RULE.fullmatch(rule) is not None)
+        general = metadata.general_desc if metadata else None
+        # All that parsing reads of a region: two with the same are asked once (the United States and Canada).
+        self.signature = (
+            self.country_code,
+            metadata and (metadata.international_prefix, metadata.national_prefix_for_parsing, rule),
+            general and general.national_number_pattern,
+            general and tuple(general.possible_length),
+            general and tuple(general.possible_length_local_only),
+        )
         self.international: str = (metadata.international_prefix if metadata else None) or ""
         self.national: str = (metadata.national_prefix_for_parsing if metadata else None) or ""
+        # A rule such as `$2` says which group of the expression is the number; what is before it is the prefix.
+        self._prefix = _without_group(self.national, int(rule[1:])) if rule and self.is_suffix else self.national
         self._removable = re.compile("|".join(filter(None, (str(self.country_code), self.national))))
         main = phonenumbers.region_code_for_country_code(self.country_code)
         main_metadata = PhoneMetadata.metadata_for_region(main, None)
@@ -99,9 +124,7 @@ class _Region:
     @property
     def loose(self) -> str:
         """Before a national number: what of country code, national prefix and carrier code may stand there."""
-        if "(" in self.national.replace("(?:", ""):
-            return f"(?:[0-9]{{0,{_PREFIX_DIGITS}}})"  # with groups it says which part is left: any end, then
-        return f"(?:{self.country_code})?(?:{self.national})?"
+        return f"(?:{self.country_code})?(?:{self._prefix})?"
 
     def is_bare(self, digits: str) -> bool:
         """Whether nothing can be taken off the digits' beginning, so that they are the national number."""
@@ -136,6 +159,10 @@ class Phones:
         )
         self._always = sum(region.bit for region in self._regions if not region.country_code or not region.is_suffix)
         # Leniency 0 asks only for a possible length.
+        alike: dict[object, list[_Region]] = {}
+        for region in self._regions:
+            alike.setdefault(region.signature, []).append(region)
+        self._classes = [(sum(region.bit for region in group), group[0].name) for group in alike.values()]
         self._is_checked = leniency >= matcher.Leniency.VALID
         self.fewest_digits = min([_shortest(code) for code in self._codes] or [1]) if self._is_checked else 2
         self._verified = lru_cache(_CACHED_CANDIDATES)(self._verify)
@@ -278,9 +305,13 @@ class Phones:
 
     def _parsed(self, group: str, asked: int) -> int:
         """The regions, of those asked, in which the library itself says that the text is a number."""
-        regions = [region for region in self._regions if asked & region.bit]
-        self._budget.spend(PARSE * len(regions))
-        return sum(region.bit for region in regions if self._is_number(group, region.name))
+        found = 0
+        for mask, name in self._classes:
+            if asked & mask:
+                self._budget.spend(PARSE)
+                if self._is_number(group, name):
+                    found |= mask
+        return found & asked
 
     def _is_number(self, group: str, region: str) -> bool:
         try:

@@ -7,6 +7,7 @@ is the one exception, since it only tries each match at several lengths.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -25,6 +26,7 @@ lean.load()
 from presidio_analyzer import EntityRecognizer, PatternRecognizer, predefined_recognizers  # noqa: E402 - lean first
 
 Kind: TypeAlias = Literal["pattern", "iban", "phone", "foreign"]
+Label: TypeAlias = re.Pattern[str]
 Check: TypeAlias = Callable[[str], bool | None]
 # Values come again: one address in a thousand lines.  Each cache holds at most this many values.
 _CACHED_VALUES, _CACHED_CHARACTERS = 4096, 128
@@ -37,7 +39,20 @@ class Unbounded(Exception):
 class PatternRow:
     """One pattern of a recogniser."""
 
-    __slots__ = ("_compiled", "_flags", "_linear", "_regex", "number", "owner", "prefilter", "score", "unsafe")
+    __slots__ = (
+        "_compiled",
+        "_flags",
+        "_linear",
+        "_regex",
+        "_relaxed",
+        "blind",
+        "guards",
+        "number",
+        "owner",
+        "prefilter",
+        "score",
+        "unsafe",
+    )
 
     def __init__(self, number: int, owner: int, pattern: Any, flags: int) -> None:
         self.number = number
@@ -52,7 +67,10 @@ class PatternRow:
         is_plain = not flags & ~(regex.IGNORECASE | regex.MULTILINE | regex.DOTALL | regex.UNICODE | regex.V0)
         self.prefilter = forms.prefilter if is_plain else None
         self.unsafe: frozenset[FoldKind] = forms.unsafe
+        self.blind: frozenset[FoldKind] = forms.blind
         self._linear: Spans | None = linear(forms.linear) if is_plain and forms.linear else None
+        self._relaxed: Spans | None = linear(forms.relaxed) if self._linear and forms.relaxed else None
+        self.guards = forms.guards if self._relaxed else ()
         self._regex: str = pattern.regex
         self._flags = flags
         self._compiled: Any = None  # made when first needed: half a second for the URL patterns
@@ -62,19 +80,22 @@ class PatternRow:
         """Whether it runs in linear time on ASCII text."""
         return self._linear is not None
 
-    def spans(self, text: str, fold: Folded, budget: Budget) -> Iterator[tuple[int, int]]:
-        """All matches, as Presidio's own search gives them.  Raises Unbounded and Exhausted."""
-        if self._linear is not None and not (fold.kinds and self.unsafe & fold.kinds):
-            return self._linear(fold.octets)
-        return self._backtracking(text, budget)
+    def spans(self, text: str, fold: Folded, budget: Budget, *, is_guarded: bool) -> Iterator[tuple[int, int]]:
+        """All matches, as Presidio's own search gives them.  `is_guarded`: no guard of the pattern was hit.  Raises
+        Unbounded and Exhausted."""
+        if self._linear is None or (fold.kinds and self.unsafe & fold.kinds):
+            return (match.span() for match in self.matches(text, budget))
+        if self._relaxed is not None and is_guarded:
+            return self._relaxed(fold.octets)
+        return self._linear(fold.octets)
 
-    def _backtracking(self, text: str, budget: Budget) -> Iterator[tuple[int, int]]:
+    def matches(self, text: str, budget: Budget) -> Iterator[Any]:
+        """The same as match objects, by the engine that Presidio uses.  Raises Unbounded and Exhausted."""
         if self._compiled is None:
             self._compiled = regex.compile(self._regex, self._flags)
         budget.spend(len(text) // 64)
         try:
-            for match in self._compiled.finditer(text, timeout=budget.seconds):
-                yield match.span()
+            yield from self._compiled.finditer(text, timeout=budget.seconds)
         except TimeoutError as error:
             raise Unbounded from error
 
@@ -88,6 +109,7 @@ class Row:
         "gate",
         "invalidate",
         "kind",
+        "label",
         "number",
         "recognizer",
         "threshold",
@@ -106,9 +128,10 @@ class Row:
         self.validate = _own(recognizer, "validate_result")
         self.invalidate = _own(recognizer, "invalidate_result")
         # A recogniser of ours with code of its own says what its findings always hold (`gate`, for the prefilter),
-        # and which words it wants to see (`keywords`).
+        # which words it wants to see (`keywords`), and what must stand right before a value (`label`).
         self.gate: str = getattr(recognizer, "gate", "")
         self.words: tuple[str, ...] = tuple(getattr(recognizer, "keywords", ()))
+        self.label: Label | None = getattr(recognizer, "label", None)
 
 
 class Program(NamedTuple):

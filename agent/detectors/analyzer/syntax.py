@@ -1,9 +1,11 @@
 r"""A Python regular expression as a tree, and what can be said of it: other engines' forms, and its safety.
 
-Two forms are made.  `prefilter` is for Hyperscan and finds at least what the pattern finds: look-arounds and back
-references are dropped, long bounded repeats opened.  `linear` is for RE2 and finds exactly what the pattern finds, or
-is None where RE2 has no such construct.  Both are made for text that `fold.py` has folded to ASCII; `unsafe` names the
-kinds of folded characters for which the pattern could tell the difference.
+Three forms are made.  `prefilter` is for Hyperscan and finds at least what the pattern finds: look-arounds are dropped,
+back references widened, long bounded repeats opened.  `linear` is for RE2 and finds exactly what the pattern finds, or
+is None where RE2 has no such construct.  `relaxed` is `linear` with long bounded repeats opened: exact too, in a text
+without any run longer than the bound (`guards` find those), and much faster, because an automaton need not count.  All
+are made for text that `fold.py` has folded to ASCII; `unsafe` names the kinds of folded characters for which the
+pattern could tell the difference.
 
 The tree comes from the standard library's own parser.  Presidio compiles with the `regex` module, whose syntax is
 larger: what the parser refuses has neither form, and runs as Presidio would run it.
@@ -12,18 +14,20 @@ larger: what the parser refuses has neither form, and runs as Presidio would run
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from re import _constants as op  # type: ignore[attr-defined]  # the tree's node names; stable since 3.11
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from agent.detectors.analyzer.fold import EXAMPLES, Kind
+from agent.detectors.analyzer.fold import EXAMPLES, Kind, folded
 
 Node: TypeAlias = tuple[Any, Any]
-Dialect: TypeAlias = Literal["prefilter", "linear"]
+Dialect: TypeAlias = Literal["prefilter", "linear", "relaxed"]
 
 # A bounded repeat over more than this is opened for the prefilter: the state it would need buys nothing there.
 _PREFILTER_REPEAT = 40
+# One over more than this gets a guard and a relaxed form.  The URL patterns have 253.
+_GUARDED_REPEAT = 100
 _INFINITE = op.MAXREPEAT
 _CATEGORIES = {
     op.CATEGORY_DIGIT: "0-9",
@@ -46,11 +50,15 @@ class NoForm(Exception):
 
 
 class Forms(NamedTuple):
-    """What a pattern is in other engines; `unsafe`: folded characters that it could tell from their stand-ins."""
+    """What a pattern is in other engines.  `unsafe`: kinds of folded characters that it could tell from their
+    stand-ins, so that the linear form is not exact; `blind`: those with which even the prefilter could miss a match."""
 
     prefilter: str | None
     linear: str | None
     unsafe: frozenset[Kind]
+    blind: frozenset[Kind]
+    relaxed: str | None = None
+    guards: tuple[str, ...] = ()
 
 
 ALL_KINDS: frozenset[Kind] = frozenset(EXAMPLES)
@@ -63,24 +71,32 @@ def forms_of(pattern: str, *, ignore_case: bool, multiline: bool, dot_all: bool)
     if has_letters:
         pattern = _with_any_letter(pattern)
     if _UNICODE_PROPERTY.search(pattern):
-        return Forms(None, None, ALL_KINDS)
+        return Forms(None, None, ALL_KINDS, ALL_KINDS)
     try:
         tree = parser.parse(pattern, flags)
     except (re.error, RecursionError, OverflowError):
-        return Forms(None, None, ALL_KINDS)
-    unsafe = frozenset(kind for kind in ALL_KINDS if _tells_apart(tree, kind))
-    found: dict[Dialect, str | None] = {}
-    dialects: tuple[Dialect, Dialect] = ("prefilter", "linear")
-    for dialect in dialects:
-        state = _Writer(dialect, tree.state.flags)
-        try:
-            case = "(?i)" if tree.state.flags & re.I else ""
-            found[dialect] = case + state.sequence(tree)
-        except NoForm:
-            found[dialect] = None
+        return Forms(None, None, ALL_KINDS, ALL_KINDS)
+    unsafe = frozenset(kind for kind in ALL_KINDS if _tells_apart(tree, kind, _differs))
+    blind = frozenset(kind for kind in ALL_KINDS if _tells_apart(tree, kind, _is_lost))
+    prefilter, _ = _written("prefilter", tree)
+    linear, _ = _written("linear", tree)
+    relaxed, guards = _written("relaxed", tree) if linear else (None, ())
     if has_letters:
-        return Forms(found["prefilter"], None, unsafe - {"letter"})
-    return Forms(found["prefilter"], found["linear"], unsafe)
+        return Forms(prefilter, None, unsafe, blind - {"letter"})
+    if not guards:
+        return Forms(prefilter, linear, unsafe, blind)
+    return Forms(prefilter, linear, unsafe, blind, relaxed, guards)
+
+
+def _written(dialect: Dialect, tree: Any) -> tuple[str | None, tuple[str, ...]]:
+    """The tree in a dialect, and the guards that this rests on; None if it has no such form."""
+    case = "(?i)" if tree.state.flags & re.I else ""
+    writer = _Writer(dialect, tree.state.flags)
+    try:
+        text = writer.sequence(tree)
+    except NoForm:
+        return None, ()
+    return case + text, tuple(dict.fromkeys(case + guard for guard in writer.guards))
 
 
 def _with_any_letter(pattern: str) -> str:
@@ -113,6 +129,8 @@ class _Writer:
     def __init__(self, dialect: Dialect, flags: int) -> None:
         self._dialect = dialect
         self._flags = flags
+        self._groups: dict[int, str] = {}
+        self.guards: list[str] = []
 
     def sequence(self, nodes: Iterable[Node]) -> str:
         return "".join(self.node(node) for node in nodes)
@@ -120,6 +138,8 @@ class _Writer:
     def node(self, node: Node) -> str:
         kind, value = node
         if kind is op.LITERAL:
+            if value > 0x7F and self._dialect == "prefilter":
+                return _quoted(folded(chr(value)).octets[0])
             return _quoted(value)
         if kind is op.NOT_LITERAL:
             return f"[^{_quoted(value)}]"
@@ -144,7 +164,7 @@ class _Writer:
         if kind in (op.ASSERT, op.ASSERT_NOT):
             return ""
         if kind is op.GROUPREF:
-            return r"[\x00-\x7f]*"
+            return self._groups.get(value, r"[\x00-\x7f]*")
         if kind is op.ATOMIC_GROUP:
             return f"(?:{self.sequence(value)})"
         if kind is op.POSSESSIVE_REPEAT:
@@ -152,7 +172,7 @@ class _Writer:
         raise NoForm
 
     def _group(self, value: tuple[int | None, int, int, Sequence[Node]]) -> str:
-        _, add, remove, inner = value
+        number, add, remove, inner = value
         if (add | remove) & ~(re.I | re.M | re.S | re.U):
             raise NoForm
         before = self._flags
@@ -162,6 +182,8 @@ class _Writer:
             case = "i" if self._flags & re.I else "-i"
         written = f"(?{case}:{self.sequence(inner)})"
         self._flags = before
+        if number is not None:
+            self._groups[number] = written
         return written
 
     def _repeat(self, value: tuple[int, int, Sequence[Node]], lazy: str) -> str:
@@ -173,7 +195,10 @@ class _Writer:
             most = _INFINITE
         if self._dialect == "prefilter" and least > _PREFILTER_REPEAT:
             least = _PREFILTER_REPEAT
-        if self._dialect == "linear" and max(least, 0 if most is _INFINITE else most) > 1000:
+        if self._dialect == "relaxed" and most is not _INFINITE and most >= _GUARDED_REPEAT and _is_single(inner):
+            self.guards.append(f"{body}{{{most + 1}}}")
+            most = _INFINITE
+        if self._dialect != "prefilter" and max(least, 0 if most is _INFINITE else most) > 1000:
             raise NoForm  # RE2's own limit
         bounds = {(0, _INFINITE): "*", (1, _INFINITE): "+", (0, 1): "?"}.get((least, most))
         if bounds is None:
@@ -187,15 +212,15 @@ class _Writer:
         if where is op.AT_BOUNDARY:
             return r"\b"
         if where is op.AT_NON_BOUNDARY:
-            return r"\B" if self._dialect == "linear" else ""
+            return r"\B" if self._dialect != "prefilter" else ""
         if where is op.AT_BEGINNING and is_multiline:
-            return r"(?m:^)" if self._dialect == "linear" else ""
+            return r"(?m:^)" if self._dialect != "prefilter" else ""
         if where is op.AT_END and is_multiline:
-            return r"(?m:$)" if self._dialect == "linear" else ""
+            return r"(?m:$)" if self._dialect != "prefilter" else ""
         if where in (op.AT_BEGINNING, op.AT_BEGINNING_STRING):
-            return r"\A" if self._dialect == "linear" else ""
+            return r"\A" if self._dialect != "prefilter" else ""
         if where is op.AT_END_STRING:
-            return r"\z" if self._dialect == "linear" else ""
+            return r"\z" if self._dialect != "prefilter" else ""
         if self._dialect == "prefilter":
             return ""
         raise NoForm  # `$` before a last line end, without MULTILINE
@@ -203,9 +228,18 @@ class _Writer:
     def _set(self, items: Sequence[Node]) -> str:
         """A character class, its members counted out over ASCII: `[^\\W_]` has no form that all engines share."""
         members = _members(items, ignore_case=bool(self._flags & re.I))
+        if _names_foreign(items):
+            if self._dialect != "prefilter":
+                raise NoForm
+            members |= {ord(stand_in) for _, stand_in in EXAMPLES.values()}
         if not members:
             raise NoForm
         return "[" + "".join(_ranges(members)) + "]"
+
+
+def _is_single(nodes: Sequence[Node]) -> bool:
+    """Whether the repeated part is one class of characters."""
+    return len(nodes) == 1 and nodes[0][0] in (op.IN, op.LITERAL, op.NOT_LITERAL)
 
 
 def _members(items: Sequence[Node], *, ignore_case: bool) -> frozenset[int]:
@@ -244,20 +278,32 @@ def _ranges(members: frozenset[int]) -> Iterable[str]:
         first = last = code
 
 
-def _tells_apart(tree: Iterable[Node], kind: Kind) -> bool:
-    """Whether some part of the tree treats a character of this kind and its stand-in differently."""
+def _differs(in_example: bool, in_stand_in: bool) -> bool:
+    return in_example != in_stand_in
+
+
+def _is_lost(in_example: bool, in_stand_in: bool) -> bool:
+    return in_example and not in_stand_in
+
+
+def _tells_apart(tree: Iterable[Node], kind: Kind, apart: Callable[[bool, bool], bool]) -> bool:
+    """Whether some part of the tree treats a character of this kind and its stand-in differently, in the sense of
+    `apart`."""
     example, stand_in = EXAMPLES[kind]
     for operator, value in tree:
         if operator is op.LITERAL:
-            if value in (ord(stand_in),) or value > 0x7F:
+            if (value > 0x7F and apart is _differs) or apart(False, value == ord(stand_in)):
                 return True
         elif operator is op.NOT_LITERAL:
-            if value == ord(stand_in) or value > 0x7F:
+            if value > 0x7F or apart(True, value != ord(stand_in)):
+                return True
+        elif operator is op.IN and _names_foreign(value):
+            if apart is _differs:  # the prefilter's class holds all stand-ins, then
                 return True
         elif operator is op.IN:
-            if _is_in(value, ord(example)) != _is_in(value, ord(stand_in)) or _names_foreign(value):
+            if apart(_is_in(value, ord(example)), _is_in(value, ord(stand_in))):
                 return True
-        elif any(_tells_apart(part, kind) for part in _parts(operator, value)):
+        elif any(_tells_apart(part, kind, apart) for part in _parts(operator, value)):
             return True
     return False
 

@@ -30,7 +30,9 @@ class Windows:
         self._budget = budget
         self._spans = [match.span() for match in _CHUNK.finditer(text)]
         self._starts = [start for start, _ in self._spans]
-        self._pieces: frozenset[str] | None = None if ":" in text else frozenset()
+        self._has_pairs = ":" in text
+        self._pairs: list[tuple[str, str]] | None = None
+        self._pieces: dict[str, bool] = {}
         self._known: dict[tuple[int, int], str] = {}
         self._chunks: dict[int, tuple[int, Tokens]] = {}
 
@@ -112,21 +114,24 @@ class Windows:
         begin = start + (tokens[index - 1].end if index else 0)
         if token.is_keyword:
             return self._text[begin : start + token.end].lower()
-        pieces = self._pieces
-        if pieces is None:
-            pieces = self._pieces = self._pair_pieces()
-        if pieces:
-            word = self._text[begin : start + token.end].lower()
-            return word if word in pieces else ""
-        return ""
+        if not self._has_pairs:
+            return ""
+        word = self._text[begin : start + token.end].lower()
+        return word if self._is_piece(word) else ""
 
-    def _pair_pieces(self) -> frozenset[str]:
-        """Words that are keywords in this text only because they are a part of a pair such as `a:b`."""
-        found: set[str] = set()
-        for match in _PAIR.finditer(self._text):
-            for token in self._split(match.group(), self._budget):
-                found.update(token.pieces)
-        return frozenset(found)
+    def _is_piece(self, word: str) -> bool:
+        """Whether a word counts as a keyword in this text only because it is a part of a pair such as `a:b`."""
+        known = self._pieces.get(word)
+        if known is None:
+            if self._pairs is None:
+                self._pairs = [(match.group(), match.group().lower()) for match in _PAIR.finditer(self._text)]
+            known = self._pieces[word] = any(
+                word in token.pieces
+                for chunk, lower in self._pairs
+                if f"{word}:" in lower or f":{word}" in lower
+                for token in self._split(chunk, self._budget)
+            )
+        return known
 
 
 # Presidio's LemmaContextAwareEnhancer: what a context word adds, and the least score with one.

@@ -20,7 +20,7 @@ from agent.config import Document, Problem, Problems, read, typed
 from agent.detectors import pii, secrets
 from agent.detectors.presidio.loading import CASES_SUFFIX, recognizer_files, recognizers_of
 from agent.engine import Engine, TextDetector
-from agent.model import DecodeError, Event, LogRecord, LossReport, Resource, Sensitive
+from agent.model import DecodeError, Direction, Event, LogRecord, LossReport, Resource, Sensitive
 from agent.policy import Compiler, PolicyJudge, digest_of
 from agent.sources.hubble import event_from_json as hubble_event
 from agent.sources.replay.prompts import event_from_line as prompt_event
@@ -51,6 +51,7 @@ class RecognizerCase(_Strict):
     text: Joined
     finds: tuple[WantedFinding, ...]
     note: str = ""
+    direction: Direction = "log"
 
 
 class RecognizerCases(_Strict):
@@ -125,7 +126,7 @@ def _recognizer_report(path: Path, detector: TextDetector, entities: set[str]) -
         text = joined(case.text)
         found = sorted(
             (match.entity, text[match.start : match.end])
-            for match in detector.scan(text, "log").matches
+            for match in detector.scan(text, case.direction).matches
             if match.entity in entities
         )
         wanted = sorted((one.entity, joined(one.value)) for one in case.finds)

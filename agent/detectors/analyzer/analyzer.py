@@ -23,8 +23,6 @@ from agent.detectors.analyzer.tokens import SpacyTokens, Split, plain_tokens
 from agent.detectors.analyzer.window import Windows, boosted, with_bonus
 from agent.model import Match
 
-# How far before a value its label may begin.
-LABEL_CHARACTERS = 96
 Meaning: TypeAlias = tuple[str, int]
 """What a hit of the prefilter says: its kind, and the number of the pattern, row, entity or guard."""
 
@@ -191,7 +189,7 @@ class Analyzer:
         if row.kind == "iban":
             found.setdefault(row.number, []).extend(iban_results(row, pattern, text, budget))
             return
-        validate, invalidate, label, score = row.validate, row.invalidate, row.label, pattern.score
+        validate, invalidate, score = row.validate, row.invalidate, pattern.score
         kept: list[Found] = []
         is_guarded = not pattern.guards or not self._guards[pattern.number] & words
         for start, end in pattern.spans(text, fold, budget, is_guarded=is_guarded):
@@ -199,8 +197,6 @@ class Analyzer:
                 continue
             budget.spend(MATCH)
             points = score
-            if label is not None and not label.search(text, max(0, start - LABEL_CHARACTERS), start):
-                continue
             if validate is not None or invalidate is not None:
                 value = text[start:end]
                 if validate is not None:

@@ -7,7 +7,6 @@ is the one exception, since it only tries each match at several lengths.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -26,7 +25,7 @@ lean.load()
 from presidio_analyzer import EntityRecognizer, PatternRecognizer, predefined_recognizers  # noqa: E402 - lean first
 
 Kind: TypeAlias = Literal["pattern", "iban", "phone", "foreign"]
-Label: TypeAlias = re.Pattern[str]
+VALUE = "value"
 Check: TypeAlias = Callable[[str], bool | None]
 # Values come again: one address in a thousand lines.  Each cache holds at most this many values.
 _CACHED_VALUES, _CACHED_CHARACTERS = 4096, 128
@@ -45,6 +44,7 @@ class PatternRow:
         "_linear",
         "_regex",
         "_relaxed",
+        "_value",
         "blind",
         "guards",
         "number",
@@ -72,6 +72,8 @@ class PatternRow:
         self._relaxed: Spans | None = linear(forms.relaxed) if self._linear and forms.relaxed else None
         self.guards = forms.guards if self._relaxed else ()
         self._regex: str = pattern.regex
+        # A pattern of ours may name the part that is the value; Presidio's have no such group.
+        self._value = VALUE if f"(?P<{VALUE}>" in pattern.regex else 0
         self._flags = flags
         self._compiled: Any = None  # made when first needed: half a second for the URL patterns
 
@@ -83,8 +85,8 @@ class PatternRow:
     def spans(self, text: str, fold: Folded, budget: Budget, *, is_guarded: bool) -> Iterator[tuple[int, int]]:
         """All matches, as Presidio's own search gives them.  `is_guarded`: no guard of the pattern was hit.  Raises
         Unbounded and Exhausted."""
-        if self._linear is None or (fold.kinds and self.unsafe & fold.kinds):
-            return (match.span() for match in self.matches(text, budget))
+        if self._linear is None or self._value or (fold.kinds and self.unsafe & fold.kinds):
+            return (match.span(self._value) for match in self.matches(text, budget))
         if self._relaxed is not None and is_guarded:
             return self._relaxed(fold.octets)
         return self._linear(fold.octets)
@@ -109,7 +111,6 @@ class Row:
         "gate",
         "invalidate",
         "kind",
-        "label",
         "number",
         "recognizer",
         "threshold",
@@ -128,10 +129,9 @@ class Row:
         self.validate = _own(recognizer, "validate_result")
         self.invalidate = _own(recognizer, "invalidate_result")
         # A recogniser of ours with code of its own says what its findings always hold (`gate`, for the prefilter),
-        # which words it wants to see (`keywords`), and what must stand right before a value (`label`).
+        # and which words it wants to see (`keywords`).
         self.gate: str = getattr(recognizer, "gate", "")
         self.words: tuple[str, ...] = tuple(getattr(recognizer, "keywords", ()))
-        self.label: Label | None = getattr(recognizer, "label", None)
 
 
 class Program(NamedTuple):

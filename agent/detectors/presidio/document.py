@@ -8,12 +8,13 @@
         reeve: {keywords: [...], validator: french_nir, context_required: true, case_sensitive: true,
                 entropy: 3.0, allow: [...]}
 
+A pattern may name a group `value`: the finding is that part, and what is before it is its label.
+
 pydantic at this cold edge reports every mistake at once; what comes out are Presidio recognisers.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import pydantic
@@ -52,26 +53,15 @@ class Extras(_Strict):
     """`keywords`: one must be in the text (any case), else the patterns do not run.  `validator`: a name from
     validators.py; a value that fails is no finding.  `context_required`: a context word must stand near.
     `entropy`: least bits per character.  `allow`: documented example values that are no finding.  `profiles`: where
-    the recogniser runs; everywhere if none is given.  `label`: an expression, in any case, that must match right before
-    the value."""
+    the recogniser runs; everywhere if none is given."""
 
     keywords: tuple[str, ...] = ()
     validator: str = ""
     context_required: bool = False
     case_sensitive: bool = False
-    label: str = ""
     entropy: Annotated[float, Field(ge=0, le=8)] = 0.0
     allow: tuple[str, ...] = ()
     profiles: tuple[Literal["logs", "prompts", "presidio"], ...] = ()
-
-    @pydantic.field_validator("label")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
-        return value
 
     @pydantic.field_validator("validator")
     @classmethod
@@ -126,8 +116,6 @@ class DocumentRecognizer(PatternRecognizer):  # type: ignore[misc]
         )
         self.document = document
         self.keywords = document.reeve.keywords
-        label = document.reeve.label
-        self.label = re.compile(f"(?:{label})\\Z", re.IGNORECASE) if label else None
         self.is_context_required = document.reeve.context_required
         self._validator = VALIDATORS.get(document.reeve.validator)
         self._allow = frozenset(document.reeve.allow)

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
 
-from agent.engine import Engine, TextDetector, fingerprint
+from agent.engine import Engine, TextDetector, TextScan, fingerprint
 from agent.model import DecodeError, Direction, Finding, Match, Sensitive
 from agent.sources.containerlogs.assembly import Assembly, LogFormat
 from agent.sources.containerlogs.decode import Record, parse_cri, parse_docker
@@ -22,8 +22,10 @@ from agent.sources.replay.source import open_input
 
 Format: TypeAlias = Literal["auto", "text", "lines", "cri", "docker", "jsonl"]
 
-# A text file is scanned in pieces of whole lines of about this size; a value longer than a piece is not expected.
+# A text file is scanned in pieces of whole lines of about this size; the longest value a rule allows has 12 000
+# characters.
 _TEXT_BYTES = 512 * 1024
+_OVERLAP_CHARACTERS = 16 * 1024
 _SNIFF_BYTES = 64 * 1024
 
 
@@ -51,6 +53,7 @@ class ScanText:
     offset: int
     starts: list[int]  # characters, ascending, the first is 0
     lines: list[int]  # the file's line of each start
+    seen: int = 0  # characters at the beginning that were in the text before: what ends in them was told
 
     def line_of(self, character: int) -> int:
         return self.lines[max(0, bisect.bisect_right(self.starts, character) - 1)]
@@ -121,24 +124,29 @@ def _container_texts(file: BinaryIO, log_format: LogFormat) -> Iterator[ScanText
 
 
 def _text_pieces(file: BinaryIO) -> Iterator[ScanText]:
-    offset = 0
-    line_number = 1
+    """Pieces of whole lines, each with the end of the one before, so that a value of several lines is whole in one."""
+    offset, line_number = 0, 1
+    kept: list[tuple[str, int]] = []  # the last lines of the piece before, with their numbers
     while lines := file.readlines(_TEXT_BYTES):
-        starts, numbers, parts = [], [], []
-        size = 0
+        before = sum(len(part) for part, _ in kept)
+        parts = list(kept)
         for line in lines:
-            part = line.decode("utf-8", "replace")
-            starts.append(size)
-            numbers.append(line_number)
-            parts.append(part)
-            size += len(part)
+            parts.append((line.decode("utf-8", "replace"), line_number))
             line_number += line.endswith(b"\n")
-        yield ScanText("".join(parts), offset, starts, numbers)
-        offset += size
+        starts, size = [], 0
+        for part, _ in parts:
+            starts.append(size)
+            size += len(part)
+        text = "".join(part for part, _ in parts)
+        yield ScanText(text, offset - before, starts, [number for _, number in parts], before)
+        offset += size - before
+        kept, held = [], 0
+        while parts and held + len(parts[-1][0]) <= _OVERLAP_CHARACTERS:
+            kept.insert(0, parts.pop())
+            held += len(kept[0][0])
 
 
-Scanner: TypeAlias = Callable[[str], tuple[Sequence[Finding], str]]
-"""A text to its findings, and why a part of it was not scanned (empty if all was)."""
+Scanner: TypeAlias = TextScan
 
 
 def engine_scanner(engine: Engine, direction: Direction) -> Scanner:
@@ -188,7 +196,8 @@ def scan_file(path: str, log_format: Format, scanner: Scanner, progress: Callabl
             if unscanned:
                 yield f"{path}:{text.lines[0]}: a part was not scanned: {unscanned}"
             for finding in findings:
-                yield _hit(path, text, finding)
+                if finding.end > text.seen:
+                    yield _hit(path, text, finding)
 
 
 class _Rejoined(io.BufferedReader):

@@ -17,6 +17,7 @@ from agent.engine.contracts import EventDetector, Judge, Scan, TextDetector
 from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
+from agent.engine.stream import TextStream
 from agent.engine.texts import Place, resource_with_texts, with_texts
 from agent.model import Direction, Evaluation, Event, Finding, Match, PolicyResult, Sensitive
 
@@ -99,6 +100,14 @@ class Engine:
         """Masked text, findings (offsets in the original) and why a part was not scanned, for one text on its own."""
         scanned = self._scanned(text.reveal(), direction)
         return scanned.masked, scanned.findings, scanned.unscanned
+
+    def stream(self, direction: Direction) -> TextStream:
+        """A scanner for a text of which pieces come one by one; findings as `scan_text` gives them for the whole."""
+        return TextStream(lambda text: self._findings(text, direction))
+
+    def _findings(self, text: str, direction: Direction) -> tuple[tuple[Finding, ...], str]:
+        scanned = self._scan(text, direction, "")
+        return scanned.findings, scanned.unscanned
 
     def _scanned(self, text: str, direction: Direction, label: str = "") -> Scanned:
         if not text:

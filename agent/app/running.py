@@ -16,6 +16,7 @@ from agent import VERSION
 from agent.app.loading import plugin_name, plugin_settings
 from agent.app.places import cache_directory, default_directory, load_key
 from agent.app.reload import Ruleset, watch
+from agent.app.workers import Recipe, WorkerPool, processors_given
 from agent.config import Document, Problem, Problems, Settings, read, typed
 from agent.engine import Engine
 from agent.pipeline import Ledger, Line, LineSettings, RetryPolicy, Sink, Source
@@ -114,10 +115,14 @@ class Agent:
         if not sources:
             problem = document.problem(("sources",), "names no source", "add one, for example containerlogs: {}")
             raise Problems([problem])
+        count = settings.pipeline.workers
+        count = processors_given() if count == "auto" else count
+        recipe = Recipe(settings, surroundings_of(settings), load_key(key_file), document.file)
+        self.pool = WorkerPool(count, recipe) if count > 1 else None
         self.line = Line(
             sources=sources,
             sinks=[*build_plugins("sinks", settings, document), *sinks],
-            evaluator=self.ruleset.engine,
+            evaluator=self.pool or self.ruleset.engine,
             ledger=self.ledger,
             observer=self.tally,
             settings=line_settings(settings),
@@ -125,12 +130,19 @@ class Agent:
         self.http: HttpServer | None = None
 
     def _swap(self, engine: Engine) -> None:
-        self.line.evaluator = engine
+        if self.pool is not None:
+            self.pool.reload()
+        else:
+            self.line.evaluator = engine
 
     def _gauges(self) -> Gauges:
         ruleset = self.ruleset
 
+        pool = self.pool
+
         def cache() -> tuple[int, int, int]:
+            if pool is not None:
+                return pool.cache
             held = ruleset.engine.cache
             return (held.hits, held.misses, held.size_bytes) if held else (0, 0, 0)
 
@@ -138,7 +150,10 @@ class Agent:
             node=self.settings.node,
             queue_events=lambda: self.line.depth,
             sinks_down=lambda: self.line.sinks_down,
-            rejected=lambda: {one.name: getattr(one, "rejected", {}) for one in ruleset.detectors},
+            rejected=lambda: (
+                pool.rejected if pool else {one.name: getattr(one, "rejected", {}) for one in ruleset.detectors}
+            ),
+            worker_deaths=lambda: pool.deaths if pool else 0,
             policy_digest=lambda: ruleset.judge.digest,
             policy_rules=lambda: len(ruleset.judge.rules),
             broken=lambda: {what: what in ruleset.broken for what in ("rules", "policies")},
@@ -189,9 +204,13 @@ class Agent:
             port=self.http.port if self.http else None,
         )
         try:
+            if self.pool is not None:
+                await self.pool.start()
             await self.line.run(stop)
         finally:
             stop.set()
+            if self.pool is not None:
+                await self.pool.close()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             if self.http is not None:

@@ -56,8 +56,10 @@ class RetrySettings(_Strict):
 
 
 class PipelineSettings(_Strict):
-    """Sizes are in events, times in seconds."""
+    """Sizes are in events, times in seconds.  `workers`: processes that scan; `auto` is the processors that the control
+    group's quota allows (1 without a quota), and with 1 the agent scans in its own process."""
 
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
     queue_events: Annotated[int, Field(ge=1)] = 10_000
     when_full: dict[str, Literal["block", "drop_newest"]] = {}
     sink_queue_batches: Annotated[int, Field(ge=1)] = 16

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 import structlog
@@ -33,6 +33,19 @@ class Evaluator(Protocol):
     def evaluate(self, event: Event, *, is_window_complete: bool = True) -> Evaluation: ...
 
 
+Answer: TypeAlias = tuple[Evaluation | str, float]
+"""What became of an event: its evaluation, or the name of the error that kept it from one; and the seconds it took."""
+
+
+class BatchEvaluator(Protocol):
+    """An evaluator that works on several batches at once, keeping the order of events within a pod."""
+
+    @property
+    def parcels_at_once(self) -> int: ...
+
+    async def evaluate_batch(self, items: Sequence[tuple[Event, bool]]) -> list[Answer]: ...
+
+
 Resolve = Callable[[Event], Resource]
 """Who an event belongs to: the resource, as complete as it is known."""
 
@@ -42,7 +55,7 @@ class Observer(Protocol):
 
     def evaluated(self, evaluation: Evaluation, seconds: float) -> None: ...
 
-    def engine_error(self, error: Exception) -> None: ...
+    def engine_error(self, name: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ class Line:
         *,
         sources: Sequence[Source],
         sinks: Sequence[Sink],
-        evaluator: Evaluator,
+        evaluator: Evaluator | BatchEvaluator,
         ledger: Ledger,
         observer: Observer | None = None,
         resolve: Resolve | None = None,
@@ -177,40 +190,94 @@ class Line:
             self.ledger.source(source.name).decode_errors["source_failed"] += 1
 
     async def _work(self) -> None:
-        while (parcel := await self._channel.get()) is not None:
+        """Evaluate parcels, several at once where the evaluator can; they are handed on in the order they came."""
+        slots = asyncio.Semaphore(getattr(self.evaluator, "parcels_at_once", 1))
+        ahead: asyncio.Queue[tuple[Parcel, asyncio.Task[list[Answer]]] | None] = asyncio.Queue()
+        handing = asyncio.create_task(self._hand_all(ahead, slots))
+        getting: asyncio.Task[Parcel | None] | None = None
+        try:
+            while True:
+                await slots.acquire()
+                getting = asyncio.create_task(self._channel.get())
+                await asyncio.wait({getting, handing}, return_when=asyncio.FIRST_COMPLETED)
+                if handing.done():
+                    break
+                parcel = getting.result()
+                getting = None
+                if parcel is None:
+                    break
+                ahead.put_nowait((parcel, asyncio.create_task(self._evaluate(parcel))))
+            ahead.put_nowait(None)
+            await handing
+        finally:
+            handing.cancel()
+            await asyncio.gather(handing, return_exceptions=True)
+            if getting is not None:
+                getting.cancel()
+                for lost in await asyncio.gather(getting, return_exceptions=True):
+                    if isinstance(lost, Parcel):
+                        self._end(lost, [Outcome.ERRORED] * len(lost.events))
+            while not ahead.empty():
+                if (left := ahead.get_nowait()) is not None:
+                    left[1].cancel()
+                    self._end(left[0], [Outcome.ERRORED] * len(left[0].events))
+
+    async def _hand_all(
+        self, ahead: asyncio.Queue[tuple[Parcel, asyncio.Task[list[Answer]]] | None], slots: asyncio.Semaphore
+    ) -> None:
+        while (one := await ahead.get()) is not None:
+            parcel, task = one
             try:
-                evaluations, outcomes = await asyncio.to_thread(self._evaluate, parcel)
-                offers = [await delivery.offer(evaluations) for delivery in self._deliveries] if evaluations else []
-            except asyncio.CancelledError:
+                await self._hand_on(parcel, task)
+            except BaseException:
+                task.cancel()
                 self._end(parcel, [Outcome.ERRORED] * len(parcel.events))
                 raise
-            task = asyncio.create_task(self._settle(parcel, outcomes, offers))
-            self._settling.add(task)
-            task.add_done_callback(self._settling.discard)
+            finally:
+                slots.release()
 
-    def _evaluate(self, parcel: Parcel) -> tuple[list[Evaluation], list[Outcome]]:
-        """Evaluations of the events that the engine could judge; an outcome for each event of the parcel."""
+    async def _hand_on(self, parcel: Parcel, task: asyncio.Task[list[Answer]]) -> None:
         evaluations: list[Evaluation] = []
         outcomes: list[Outcome] = []
-        for event in parcel.events:
-            event, is_complete = self._noted(parcel.source, event)
-            try:
-                if self._resolve is not None:
-                    event = _with_resource(event, self._resolve(event))
-                started = time.perf_counter()
-                evaluation = self.evaluator.evaluate(event, is_window_complete=is_complete)
+        for answer, seconds in await task:
+            if isinstance(answer, str):
                 if self._observer is not None:
-                    self._observer.evaluated(evaluation, time.perf_counter() - started)
-            except Exception as error:  # noqa: BLE001 - a task boundary: it becomes an outcome and a count
-                if self._observer is not None:
-                    self._observer.engine_error(error)
-                log.error("An event could not be evaluated.", source=parcel.source, error=type(error).__name__)
+                    self._observer.engine_error(answer)
+                log.error("An event could not be evaluated.", source=parcel.source, error=answer)
                 # Rejected, not errored: the same event would fail again, and must not hold its source's checkpoint.
                 outcomes.append(Outcome.REJECTED)
                 continue
-            evaluations.append(evaluation)
+            if self._observer is not None:
+                self._observer.evaluated(answer, seconds)
+            evaluations.append(answer)
             outcomes.append(Outcome.DELIVERED)
-        return evaluations, outcomes
+        offers = [await delivery.offer(evaluations) for delivery in self._deliveries] if evaluations else []
+        settling = asyncio.create_task(self._settle(parcel, outcomes, offers))
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
+
+    async def _evaluate(self, parcel: Parcel) -> list[Answer]:
+        """An answer for each event of the parcel."""
+        evaluator = self.evaluator
+        noted = [self._noted(parcel.source, event) for event in parcel.events]
+        if hasattr(evaluator, "evaluate_batch"):
+            return await evaluator.evaluate_batch([self._resolved(event, whole) for event, whole in noted])
+        return await asyncio.to_thread(self._evaluate_here, evaluator, noted)
+
+    def _resolved(self, event: Event, is_complete: bool) -> tuple[Event, bool]:
+        return (event if self._resolve is None else _with_resource(event, self._resolve(event))), is_complete
+
+    def _evaluate_here(self, evaluator: Evaluator, noted: Sequence[tuple[Event, bool]]) -> list[Answer]:
+        answers: list[Answer] = []
+        for one, is_complete in noted:
+            started = time.perf_counter()
+            try:
+                event, _ = self._resolved(one, is_complete)
+                evaluation = evaluator.evaluate(event, is_window_complete=is_complete)
+                answers.append((evaluation, time.perf_counter() - started))
+            except Exception as error:  # noqa: BLE001 - a task boundary: it becomes an outcome and a count
+                answers.append((type(error).__name__, 0.0))
+        return answers
 
     def _noted(self, source: str, event: Event) -> tuple[Event, bool]:
         """The event, a loss report with its window's total filled in; and whether the event's window is complete."""

@@ -59,6 +59,7 @@ METRICS: tuple[MetricRow, ...] = (
     ),
     MetricRow("reeve_evaluation_seconds", "histogram", (), "Time to detect, mask and judge one event."),
     MetricRow("reeve_engine_errors", "counter", ("error",), "Events the engine failed on, by exception type."),
+    MetricRow("reeve_worker_deaths", "counter", (), "Scanning processes that died; their events were scanned again."),
     MetricRow("reeve_scan_cache_lookups", "counter", ("result",), "Look-ups of scanned texts: hit or miss."),
     MetricRow("reeve_scan_cache_bytes", "gauge", (), "Size of the cache of scanned texts."),
     MetricRow("reeve_sink_evaluations", "counter", ("sink", "outcome"), "Evaluations by sink and outcome."),
@@ -83,6 +84,7 @@ class Gauges:
     policy_rules: Callable[[], int]
     broken: Callable[[], Mapping[str, bool]]  # rules, policies -> whether the files on disk are broken
     cache: Callable[[], tuple[int, int, int]]  # hits, misses, bytes
+    worker_deaths: Callable[[], int]
 
 
 class AgentCollector(Collector):
@@ -152,6 +154,7 @@ class AgentCollector(Collector):
         return {
             "reeve_build_info": [((VERSION, gauges.node), 1.0)],
             "reeve_queue_events": [((), gauges.queue_events())],
+            "reeve_worker_deaths": [((), gauges.worker_deaths())],
             "reeve_rejected_matches": [
                 ((detector, rule), count)
                 for detector, rules in gauges.rejected().items()

@@ -39,8 +39,8 @@ class Tally:
         for reason in evaluation.unscanned:
             self.unscanned[reason] += 1
 
-    def engine_error(self, error: Exception) -> None:
-        self.engine_errors[type(error).__name__] += 1
+    def engine_error(self, name: str) -> None:
+        self.engine_errors[name] += 1
 
     def reloaded(self, what: str, *, is_good: bool) -> None:
         self.reloads[what, "success" if is_good else "failure"] += 1

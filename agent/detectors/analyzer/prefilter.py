@@ -20,6 +20,8 @@ import hyperscan
 
 _LIBRARY = version("hyperscan")
 _DIGEST_BYTES = 32
+# An agent needs four (two profiles, secrets, phones); the rest are of rules as they were.
+_KEPT_FILES = 24
 # A pattern for which Hyperscan would need more than its own limits is cut to its beginning by nobody: it is always on.
 _FLAGS = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_ALLOWEMPTY
 
@@ -123,5 +125,8 @@ def _stored(path: Path, database: hyperscan.Database) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(body).digest() + body)
         os.replace(name, path)
+        kept = sorted(path.parent.glob("*.hsdb"), key=lambda one: one.stat().st_mtime, reverse=True)
+        for old in kept[_KEPT_FILES:]:
+            old.unlink()
     except OSError:
         return

@@ -25,7 +25,7 @@ Node: TypeAlias = tuple[Any, Any]
 Dialect: TypeAlias = Literal["prefilter", "linear", "relaxed"]
 
 # A bounded repeat over more than this is opened for the prefilter: the state it would need buys nothing there.
-_PREFILTER_REPEAT = 40
+_PREFILTER_REPEAT = 20
 # One over more than this gets a guard and a relaxed form.  The URL patterns have 253.
 _GUARDED_REPEAT = 100
 _INFINITE = op.MAXREPEAT

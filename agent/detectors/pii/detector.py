@@ -51,7 +51,7 @@ class _Scanner:
             Options(
                 threshold=min(thresholds),
                 is_exact=not profile.is_strict,
-                needs_word={entity: self._context.get(entity, ()) for entity in self._needs_context},
+                needs_word={entity: self._context.get(entity, ()) for entity in sorted(self._needs_context)},
                 budget_factor=profile.budget_factor * config.work_factor,
                 directory=cache_dir,
             ),

@@ -14,7 +14,7 @@ from agent.app.places import default_directory, load_key
 from agent.app.reload import Ruleset, watch
 from agent.app.replaying import Replay
 from agent.app.running import Agent, load_settings, settings_from, surroundings_of
-from agent.app.scanning import ScanText, detected_format, scan_file, texts_of
+from agent.app.scanning import ScanText, detected_format, engine_scanner, scan_file, texts_of
 from agent.cases import event_of, joined, run_policy_cases, run_rule_cases
 from agent.config import Problems
 from agent.engine import Engine
@@ -224,7 +224,7 @@ def test_a_file_is_scanned_with_places_only(tmp_path, rules):
 
     engine = make_engine(settings, load_detectors(settings, surroundings_of(settings)), None, b"k" * 32)
     sizes = []
-    hits = list(scan_file(str(path), "auto", engine, "log", sizes.append))
+    hits = list(scan_file(str(path), "auto", engine_scanner(engine, "log"), sizes.append))
     assert [(hit.line, hit.entity, hit.start, hit.end) for hit in hits] == [
         (2, "EMAIL_ADDRESS", 5, 22),
         (3, "EMAIL_ADDRESS", 70_001, 70_013),

@@ -24,6 +24,7 @@ GAUGES = Gauges(
     policy_digest=lambda: "abc",
     policy_rules=lambda: 12,
     broken=lambda: {"policies": True, "rules": False},
+    worker_deaths=lambda: 0,
     cache=lambda: (5, 6, 7),
 )
 
@@ -51,7 +52,7 @@ def test_what_was_counted_is_exposed():
     ledger.source("cri").decode_errors["not_cri"] += 1
     ledger.sink("audit").retries = 2
     tally.evaluated(evaluation(), 0.002)
-    tally.engine_error(ValueError("secret"))
+    tally.engine_error("ValueError")
     tally.reloaded("policies", is_good=False)
     text = scraped(ledger, tally)
     for line in (

@@ -124,7 +124,8 @@ class _Region:
     @property
     def loose(self) -> str:
         """Before a national number: what of country code, national prefix and carrier code may stand there."""
-        return f"(?:{self.country_code})?(?:{self._prefix})?"
+        # The library takes the prefix off where it looks for a country code, and again behind it: `49 00 948...`.
+        return f"(?:{self.country_code})?(?:{self._prefix}){{0,3}}"
 
     def is_bare(self, digits: str) -> bool:
         """Whether nothing can be taken off the digits' beginning, so that they are the national number."""

@@ -40,5 +40,4 @@ def cache_directory(state_dir: Path) -> Path:
     """Where things are kept that can be made again: with the agent's state if we may, else in the user's cache."""
     if state_dir.is_dir() and os.access(state_dir, os.W_OK):
         return state_dir / "cache"
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "reeve"
+    return Path.home() / ".cache" / "reeve"

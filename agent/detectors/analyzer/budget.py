@@ -12,11 +12,14 @@ from __future__ import annotations
 BASE_STEPS = 40_000
 STEPS_PER_CHARACTER = BASE_STEPS / 65_536
 
-MATCH = 3
+MATCH = 6
 WINDOW = 8
 CANDIDATE = 4
 GROUP = 3
 PARSE = 60
+# Characters that a backtracking engine looks at in a step, for a pattern of its own and for one that would be linear on
+# ASCII (those are the large ones).
+CHARACTERS, CHARACTERS_OF_LARGE = 32, 12
 
 
 class Exhausted(Exception):

@@ -15,7 +15,10 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import regex
 
-Kind: TypeAlias = Literal["letter", "digit", "blank", "other"]
+Kind: TypeAlias = Literal["letter", "digit", "blank", "other", "turkish"]
+# The dotted capital and the dotless small I equal an `i` in some classes of the `regex` module and not in others: a
+# text with one of them is left to that module.
+TURKISH: Kind = "turkish"
 EXAMPLES: dict[Kind, tuple[str, str]] = {
     "letter": ("\u00e9", "_"),
     "digit": ("\u0663", "0"),
@@ -76,6 +79,8 @@ def folded(text: str) -> Folded:
             return Folded(octets, _ASCII_KINDS)
         return Folded(text.translate(_TABLE).encode(), _BLANK_KIND)
     kinds = _ALWAYS
+    if "\u0130" in text or "\u0131" in text:
+        kinds |= {TURKISH}
     if _FOREIGN_DIGIT.search(text):
         kinds |= {"digit"}
     if _FOREIGN_BLANK.search(text):

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import regex
 
-from agent.detectors.analyzer.budget import Budget
+from agent.detectors.analyzer.budget import CHARACTERS, CHARACTERS_OF_LARGE, Budget
 from agent.detectors.analyzer.fold import Folded, folded
 from agent.detectors.analyzer.fold import Kind as FoldKind
 from agent.detectors.analyzer.linear import Spans, linear
@@ -95,7 +95,7 @@ class PatternRow:
         """The same as match objects, by the engine that Presidio uses.  Raises Unbounded and Exhausted."""
         if self._compiled is None:
             self._compiled = regex.compile(self._regex, self._flags)
-        budget.spend(len(text) // 64)
+        budget.spend(len(text) // (CHARACTERS if self._linear is None else CHARACTERS_OF_LARGE))
         try:
             yield from self._compiled.finditer(text, timeout=budget.seconds)
         except TimeoutError as error:

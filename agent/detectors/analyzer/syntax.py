@@ -19,7 +19,7 @@ from re import _constants as op  # type: ignore[attr-defined]  # the tree's node
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from agent.detectors.analyzer.fold import EXAMPLES, Kind, folded
+from agent.detectors.analyzer.fold import EXAMPLES, TURKISH, Kind, folded
 
 Node: TypeAlias = tuple[Any, Any]
 Dialect: TypeAlias = Literal["prefilter", "linear", "relaxed"]
@@ -42,7 +42,7 @@ _NEGATED = {
 # Letters by property: to the prefilter any letter, or the stand-in of one beyond ASCII.
 _LETTER_PROPERTY = re.compile(r"\\p\{(?:L|Lu|Ll|Lt|Lo)\}")
 _NEGATED_PROPERTY = re.compile(r"\[\^[^]]*\\p")
-_UNICODE_PROPERTY = re.compile(r"\\[pPXRKGL]|\[\[:|\(\?[|&P>RV]|&&|\|\||~~|--")
+_UNICODE_PROPERTY = re.compile(r"\\[pPXRKGL]|\[\[:|\(\?(?:[|&RV]|P[>&])|&&|\|\||~~|--")
 
 
 class NoForm(Exception):
@@ -61,7 +61,7 @@ class Forms(NamedTuple):
     guards: tuple[str, ...] = ()
 
 
-ALL_KINDS: frozenset[Kind] = frozenset(EXAMPLES)
+ALL_KINDS: frozenset[Kind] = frozenset(EXAMPLES) | {TURKISH}
 
 
 def forms_of(pattern: str, *, ignore_case: bool, multiline: bool, dot_all: bool) -> Forms:
@@ -76,8 +76,8 @@ def forms_of(pattern: str, *, ignore_case: bool, multiline: bool, dot_all: bool)
         tree = parser.parse(pattern, flags)
     except (re.error, RecursionError, OverflowError):
         return Forms(None, None, ALL_KINDS, ALL_KINDS)
-    unsafe = frozenset(kind for kind in ALL_KINDS if _tells_apart(tree, kind, _differs))
-    blind = frozenset(kind for kind in ALL_KINDS if _tells_apart(tree, kind, _is_lost))
+    unsafe = frozenset(kind for kind in EXAMPLES if _tells_apart(tree, kind, _differs)) | {TURKISH}
+    blind = frozenset(kind for kind in EXAMPLES if _tells_apart(tree, kind, _is_lost)) | {TURKISH}
     prefilter, _ = _written("prefilter", tree)
     linear, _ = _written("linear", tree)
     relaxed, guards = _written("relaxed", tree) if linear else (None, ())

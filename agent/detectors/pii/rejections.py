@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
+
+_NON_DIGIT = re.compile(r"[^0-9]")
 
 
 class Candidate(NamedTuple):
@@ -27,7 +30,7 @@ class Candidate(NamedTuple):
 
     @property
     def digits(self) -> str:
-        return re.sub(r"[^0-9]", "", self.value)
+        return _NON_DIGIT.sub("", self.value)
 
 
 # Context may stand before the value ("NHS number: ...") or shortly after ("... is my NHS number").
@@ -110,11 +113,13 @@ def is_epoch(candidate: Candidate) -> bool:
 def is_no_card_shape(candidate: Candidate) -> bool:
     """Not grouped as cards are, or not of a range and length that a scheme uses."""
     digits = candidate.digits
-    if has_context(candidate):  # a word for it stands near: schemes have more ranges than are listed here
-        return not (12 <= len(digits) <= 19 and _NAMED_CARD_SHAPE.fullmatch(candidate.value))
-    if not _CARD_SHAPE.fullmatch(candidate.value):
-        return True
-    return not any(prefix.match(digits) and len(digits) in lengths for prefix, lengths in _CARD_RANGES)
+    if _CARD_SHAPE.fullmatch(candidate.value) and any(
+        prefix.match(digits) and len(digits) in lengths for prefix, lengths in _CARD_RANGES
+    ):
+        return False
+    # Schemes have more ranges than are listed here: a word for it beside the number will do.
+    is_shaped = 12 <= len(digits) <= 19 and _NAMED_CARD_SHAPE.fullmatch(candidate.value) is not None
+    return not (is_shaped and has_context(candidate))
 
 
 def is_repeated(candidate: Candidate) -> bool:
@@ -151,7 +156,12 @@ RULES: tuple[tuple[str, Callable[[Candidate], bool], Callable[[str], bool]], ...
 
 def rejection_of(candidate: Candidate) -> str:
     """The name of the first rule that rejects the candidate; empty if none does."""
-    for name, rule, concerns in RULES:
-        if concerns(candidate.entity) and rule(candidate):
+    for name, rule in _rules_of(candidate.entity):
+        if rule(candidate):
             return name
     return ""
+
+
+@lru_cache(1024)
+def _rules_of(entity: str) -> tuple[tuple[str, Callable[[Candidate], bool]], ...]:
+    return tuple((name, rule) for name, rule, concerns in RULES if concerns(entity))

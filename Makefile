@@ -38,7 +38,7 @@ bench: $(STAMP) ## ratios against a named baseline, in one run
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)" || exit 1; done
 
 lock: ## resolve requirements.lock again (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
 	  --no-annotate --no-header -o requirements.lock pyproject.toml .ci/build-requirements.in
 
 clean: ## remove what the build made

@@ -8,7 +8,8 @@ out, because text that nobody looked at must not be passed on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -18,7 +19,7 @@ from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
 from agent.engine.stream import TextStream
-from agent.engine.texts import Place, resource_with_texts, with_texts
+from agent.engine.texts import Place, resource_with_texts, texts_of, with_texts
 from agent.model import Direction, Evaluation, Event, Finding, Match, PolicyResult, Sensitive
 
 # 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
@@ -27,6 +28,9 @@ PIECE_CHARACTERS = 48 * 1024
 OVERLAP_CHARACTERS = 16 * 1024
 # A cut at the limit falls on a blank if there is one this near, so that no value is cut in two and half of it shown.
 _CUT_CHARACTERS = 1024
+
+
+Prepare: TypeAlias = Callable[[Sequence[tuple[str, Direction]]], None]
 
 
 class _Hit(msgspec.Struct, frozen=True):
@@ -53,6 +57,8 @@ class Engine:
     ) -> None:
         self._text_detectors = tuple(text_detectors)
         self._event_detectors = tuple(event_detectors)
+        # A detector may have a `prepare`, to be told of an event's texts before they are scanned one by one.
+        self._prepares: list[Prepare] = [made for one in text_detectors if (made := getattr(one, "prepare", None))]
         self._judge = judge
         self._key = fingerprint_key
         self._limit = limit_characters
@@ -77,6 +83,8 @@ class Engine:
                 unscanned.append(scanned.unscanned)
             return scanned.masked
 
+        for prepare in self._prepares:
+            prepare([(flatten(text.reveal()).text, place.direction) for place, text in texts_of(event.body)])
         body = with_texts(event.body, rewrite)
         resource = resource_with_texts(event.resource, rewrite)
         clean = event

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 import regex
 from pydantic import Field
 
+from agent.detectors.presidio.lean import LANGUAGE
 from agent.model import Direction
 
 ProfileName = Literal["logs", "prompts", "presidio"]
 Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class ModelConfig(pydantic.BaseModel):
+    """A model for names and places.  `nlp_configuration` and `recognizer_registry` are Presidio's own YAML files
+    (spaCy, transformers, stanza; GLiNER as a recogniser); the model itself is installed by the user.  `directions`:
+    whose texts it sees.  `limit_characters`: longer texts are not given to it and are told as unscanned.
+    `memory_megabytes`: over this its process is started anew."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    nlp_configuration: Path
+    recognizer_registry: Path | None = None
+    language: str = LANGUAGE
+    entities: tuple[str, ...] = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
+    directions: tuple[Direction, ...] = ("prompt", "completion")
+    score: Score = 0.5
+    batch: Annotated[int, Field(ge=1, le=1024)] = 16
+    limit_characters: Annotated[int, Field(ge=1)] = 100_000
+    memory_megabytes: Annotated[int, Field(ge=128)] = 2048
+    timeout_seconds: Annotated[float, Field(gt=0)] = 20.0
 
 
 class PiiConfig(pydantic.BaseModel):
@@ -19,8 +41,8 @@ class PiiConfig(pydantic.BaseModel):
 
     `entities` limits every profile to those named; `exclude_entities` takes some out.  `countries` are ISO 3166 codes
     whose national identifiers are looked for; `languages` (ISO 639) add all recognisers whose words are in them.  A
-    value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `work_factor`
-    stretches what a text may cost before the rest of it is told as unscanned.
+    value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `model` adds one
+    for names.  `work_factor` stretches what a text may cost before the rest of it is told as unscanned.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +63,7 @@ class PiiConfig(pydantic.BaseModel):
     languages: tuple[str, ...] = ("en",)
     allow_list: tuple[str, ...] = ()
     allow_patterns: tuple[str, ...] = ()
+    model: ModelConfig | None = None
     work_factor: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @pydantic.field_validator("allow_patterns")

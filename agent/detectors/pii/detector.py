@@ -16,6 +16,7 @@ import regex
 
 from agent.detectors.analyzer import Analyzer, Options
 from agent.detectors.pii.config import PiiConfig, ProfileName
+from agent.detectors.pii.model import ModelClient
 from agent.detectors.pii.profiles import NEEDS_CONTEXT, PROFILES, Profile
 from agent.detectors.pii.registry import default_english_recognizers, strict_recognizers
 from agent.detectors.pii.rejections import Candidate, has_context, rejection_of
@@ -111,6 +112,8 @@ class PiiDetector:
         self._allow = frozenset(config.allow_list)
         self._allow_patterns = [regex.compile(pattern) for pattern in config.allow_patterns]
         self.rejected: Counter[str] = Counter()
+        self._model = ModelClient(config.model) if config.model else None
+        self.prepare = self._prepared if self._model else None
         for profile in sorted(set(config.profiles.values())):
             self._scanner(profile)
 
@@ -126,12 +129,31 @@ class PiiDetector:
             scanner = self._scanners[name] = _Scanner(PROFILES[name], recognizers, self._config, self._cache_dir)
         return scanner
 
+    def _prepared(self, texts: Sequence[tuple[str, Direction]]) -> None:
+        """Texts whose scans follow: a model is asked for all of them at once."""
+        if self._model is not None:
+            self._model.prepare([text for text, direction in texts if self._is_for_model(text, direction)])
+
+    def _is_for_model(self, text: str, direction: Direction) -> bool:
+        model = self._config.model
+        return model is not None and direction in model.directions and len(text) <= model.limit_characters
+
     def scan(self, text: str, direction: Direction) -> Scan:
         scan = self._scanner(self._config.profiles.get(direction, "prompts")).scan(text, self.rejected)
+        model = self._config.model
+        if self._model is not None and model is not None and direction in model.directions:
+            more = self._model.scan(text)
+            sure = [match for match in more.matches if match.score >= model.score]
+            scan = Scan([*scan.matches, *sure], scan.unscanned or more.unscanned)
         if scan.matches and (self._allow or self._allow_patterns):
             kept = [match for match in scan.matches if not self._is_allowed(text[match.start : match.end])]
             return Scan(kept, scan.unscanned)
         return scan
+
+    def close(self) -> None:
+        """End the model's process."""
+        if self._model is not None:
+            self._model.close()
 
     def _is_allowed(self, value: str) -> bool:
         if value in self._allow:

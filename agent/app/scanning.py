@@ -45,6 +45,14 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
+class Unscanned(msgspec.Struct, frozen=True):
+    """A text, by the line it begins on, a part of which was not looked at, and why."""
+
+    file: str
+    line: int
+    unscanned: str
+
+
 @dataclass(slots=True)
 class ScanText:
     """A text, its character offset in the whole (`text` format), and the file's lines its parts begin on."""
@@ -182,8 +190,10 @@ def _finding(detector: TextDetector, match: Match, text: str, key: bytes) -> Fin
     )
 
 
-def scan_file(path: str, log_format: Format, scanner: Scanner, progress: Callable[[int], None]) -> Iterator[Hit | str]:
-    """Findings of a file, in order; a text for each reason why a part was not scanned.  Raises OSError."""
+def scan_file(
+    path: str, log_format: Format, scanner: Scanner, progress: Callable[[int], None]
+) -> Iterator[Hit | Unscanned]:
+    """Findings of a file, in order, and what was not scanned.  Raises OSError."""
     with open_input(path) as opened:
         file: BinaryIO = opened
         if log_format == "auto":
@@ -194,7 +204,7 @@ def scan_file(path: str, log_format: Format, scanner: Scanner, progress: Callabl
             findings, unscanned = scanner(text.text)
             progress(len(text.text))
             if unscanned:
-                yield f"{path}:{text.lines[0]}: a part was not scanned: {unscanned}"
+                yield Unscanned(path, text.lines[0], unscanned)
             for finding in findings:
                 if finding.end > text.seen:
                     yield _hit(path, text, finding)

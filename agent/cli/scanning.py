@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from agent.app.loading import load_detectors, make_engine
 from agent.app.places import default_directory
 from agent.app.running import settings_from, surroundings_of
-from agent.app.scanning import Format, Hit, engine_scanner, plain_scanner, scan_file
+from agent.app.scanning import Format, Hit, Unscanned, engine_scanner, plain_scanner, scan_file
 from agent.cli.root import EXISTING, FAULT, GOOD, USAGE, refuse, say
 from agent.config import Problems
 from agent.model import Direction
@@ -111,8 +111,10 @@ def scan(
                 for hit in scan_file(
                     name, cast(Format, log_format), scanner, lambda size: progress.advance(task, size)
                 ):
-                    if isinstance(hit, str):
-                        say(hit)
+                    if isinstance(hit, Unscanned):
+                        say(f"{hit.file}:{hit.line}: a part was not scanned: {hit.unscanned}")
+                        if as_json:
+                            click.echo(msgspec.json.encode(hit).decode())
                         has_fault = True
                         continue
                     hits[hit.entity] += 1

@@ -265,3 +265,38 @@ def test_run_ends_on_sigterm_with_everything_delivered(tmp_path):
 def test_the_module_is_the_command():
     assert b"reeve, version" in run("--version").stdout
     assert Path(sys.executable).exists()
+
+
+def scanned(tmp_path, text, *options):
+    file = tmp_path / "x.log"
+    file.write_text(text)
+    result = CliRunner().invoke(main, ["scan", "--format", "lines", "--json", *options, str(file)])
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def test_the_presidio_profile_scans_the_text_as_it_stands(tmp_path):
+    text = "219-09-9999 ssn 219-09-9999 jane\\u0040example.com\n"
+    hits = scanned(tmp_path, text, "--profile", "presidio")
+    assert [(hit["entity"], hit["start"], hit["score"]) for hit in hits] == [
+        ("US_SSN", 0, 0.5),
+        ("US_SSN", 16, 0.85),
+        ("URL", 33, 0.5),
+    ]
+    assert "EMAIL_ADDRESS" in {hit["entity"] for hit in scanned(tmp_path, text, "--profile", "logs")}
+
+
+def test_entities_can_be_asked_for(tmp_path):
+    text = "from 10.0.0.7: jane.roe@example.com\n"
+    assert [hit["entity"] for hit in scanned(tmp_path, text)] == ["EMAIL_ADDRESS"]
+    assert [hit["entity"] for hit in scanned(tmp_path, text, "--entities", "IP_ADDRESS")] == ["IP_ADDRESS"]
+
+
+def test_what_was_not_scanned_is_told_in_json(tmp_path):
+    rules = tmp_path / "rules" / "pii"
+    rules.mkdir(parents=True)
+    pattern = "{name: p, regex: '(?<!c)(a|aa)+$', score: 0.9}"
+    (rules / "slow.yaml").write_text(
+        f"recognizers:\n  - {{name: slow, supported_entity: SLOW, patterns: [{pattern}]}}\n"
+    )
+    hits = scanned(tmp_path, "a" * 80 + "b\n", "--rules", str(rules.parent))
+    assert hits == [{"file": str(tmp_path / "x.log"), "line": 1, "unscanned": "regex_timeout"}]

@@ -134,6 +134,12 @@ def candidate(text, value, entity="CREDIT_CARD", context=()):
         ("a4111111111111111", "4111111111111111", "CREDIT_CARD", "part_of_longer"),
         ("1131566815", "1131566815", "UK_NHS", "epoch"),
         ("4444 4444 4444 4444", "4444 4444 4444 4444", "CREDIT_CARD", "repeated"),
+        ("size -4111111111111111 left", "4111111111111111", "CREDIT_CARD", "signed"),
+        ("blk_-4111111111111111", "4111111111111111", "CREDIT_CARD", "part_of_longer"),
+        ("081110 020 7946 0958 INFO", "020 7946 0958", "PHONE_NUMBER", "among_numbers"),
+        ("call 020 7946 0958 now", "020 7946 0958", "PHONE_NUMBER", ""),
+        ("212-555-0187-Office", "212-555-0187", "PHONE_NUMBER", ""),
+        ("my card 675984103431.", "675984103431", "CREDIT_CARD", "card_shape"),
         ("v10.0.0.1", "10.0.0.1", "IP_ADDRESS", "version"),
         ("card 4111111111111111.", "4111111111111111", "CREDIT_CARD", ""),
         ("10.0.0.1", "10.0.0.1", "IP_ADDRESS", ""),
@@ -141,6 +147,16 @@ def candidate(text, value, entity="CREDIT_CARD", context=()):
 )
 def test_each_rejection_rule(text, value, entity, rule):
     assert rejection_of(candidate(text, value, entity)) == rule
+
+
+def test_every_rejection_rule_has_a_row_above():
+    rows = next(mark for mark in test_each_rejection_rule.pytestmark if mark.name == "parametrize").args[1]
+    assert {name for name, _, _ in RULES} == {row[-1] for row in rows} - {""}
+
+
+def test_a_word_beside_a_card_widens_the_ranges():
+    near = candidate("my card 675984103431.", "675984103431", context=("card",))
+    assert rejection_of(near) == ""
 
 
 def test_context_may_stand_before_or_shortly_after_but_not_inside_a_word():
@@ -159,6 +175,43 @@ def test_epochs_and_card_shapes():
 def test_phone_numbers_need_a_shape():
     spans = PhoneShapeRecognizer().analyze("a +353 20 915 2341 b 4155550132 c", ["PHONE_NUMBER"])
     assert [(one.start, one.end) for one in spans] == [(2, 18)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Phone:\n60-56-85-91\n", "60-56-85-91"),
+        ("They're not answering at 78 651 450", "78 651 450"),
+        ("my registered 024 971 50 30.", "024 971 50 30"),
+        ("781 1704 office", "781 1704"),
+        ("Desk: +1-903-140-4508x769", "+1-903-140-4508x769"),
+        ("(898)666-3621x0135", "(898)666-3621x0135"),
+        ('{"phoneNumber": "5403926876"}', "5403926876"),
+        ("0049 89 636 48018", "0049 89 636 48018"),
+        ("WhatsApp +5511912345678", "+5511912345678"),
+    ],
+)
+def test_phone_numbers_as_people_write_them(detector, text, value):
+    assert ("PHONE_NUMBER", value) in found(detector, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "called 1234567 times",
+        "phone 2024-05-01 rang",
+        "call 10.0.0.12 back",
+        "00:00:00.272 25746 INFO",
+        "office 365",
+        "tel aviv 1948",
+        "mobile 5.4.3",
+        "1-2-3-4-5-6-7-8",
+        "message 17 of 2048",
+        "desk 12, row 14",
+    ],
+)
+def test_numbers_that_are_no_phones(detector, text):
+    assert "PHONE_NUMBER" not in {entity for entity, _ in found(detector, text)}
 
 
 def test_countries_choose_national_identifiers():
@@ -212,6 +265,8 @@ def test_the_lean_import_leaves_no_placeholder_behind():
         ("luhn", "4111 1111 1111 1111", "4111 1111 1111 1112"),
         ("french_nir", "2 84 05 75 115 001 88", "2 84 05 75 115 001 89"),
         ("french_nir", "1 84 05 2A 115 001 01", "1 84 05 2B 115 001 01"),
+        ("iban", "gb42 nawi 0445 4264 7886 19", "gb43 nawi 0445 4264 7886 19"),
+        ("iban", "DE89370400440532013000", "DE8937040044053201300"),
         ("irish_ppsn", "1234567FA", "1234567GA"),
         ("dutch_bsn", "111222333", "111222334"),
         ("belgian_national_number", "85.07.30-033.28", "85.07.30-033.29"),

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import click
 import msgspec
@@ -54,10 +54,19 @@ _WORK_FACTOR = 20
     metavar="A,B",
     help="Report these personal data only, also those that the profile leaves out (IP_ADDRESS, URL, DATE_TIME).",
 )
+@click.option(
+    "--countries", default="", metavar="A,B", help="National identifiers of these countries (ISO 3166), or `all`."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per finding; never the value.")
 @click.option("--rules", type=EXISTING, multiple=True, help="Rule directory; the shipped ones if not given.")
 def scan(
-    paths: tuple[str, ...], log_format: str, profile: str, entities: str, as_json: bool, rules: tuple[Path, ...]
+    paths: tuple[str, ...],
+    log_format: str,
+    profile: str,
+    entities: str,
+    countries: str,
+    as_json: bool,
+    rules: tuple[Path, ...],
 ) -> None:
     """Find personal data and secrets in files, directories, or standard input (-).
 
@@ -72,11 +81,13 @@ def scan(
     configure("warning", "text")
     directories = rules or default_directory("rules")
     direction = _DIRECTIONS[cast(Profile, profile)]
-    pii = {
+    pii: dict[str, Any] = {
         "profiles": {direction: profile},
-        "entities": [one.strip() for one in entities.split(",") if one.strip()],
+        "entities": _listed(entities),
         "work_factor": _WORK_FACTOR,
     }
+    if countries:
+        pii["countries"] = _listed(countries)
     is_whole = not entities and profile != "presidio"
     settings = settings_from(
         rules=directories,
@@ -127,6 +138,10 @@ def scan(
     else:
         say(f"nothing found in {len(files)} {'file' if len(files) == 1 else 'files'}")
     sys.exit(FAULT if hits or has_fault else GOOD)
+
+
+def _listed(option: str) -> list[str]:
+    return [one.strip() for one in option.split(",") if one.strip()]
 
 
 def _files(paths: tuple[str, ...]) -> Iterator[str]:

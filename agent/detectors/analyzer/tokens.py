@@ -89,7 +89,6 @@ class SpacyTokens:
         self._budget = Budget(0)
         self._nlp: Any = None
         self._of_shape = lru_cache(_CACHED_CHUNKS)(self._split)
-        self.joined_specials: tuple[str, ...] = ()
         self._of_chunk = lru_cache(_CACHED_CHUNKS)(lambda chunk: self._of_shape(_shape(chunk)))
         self._renew()
 
@@ -100,9 +99,8 @@ class SpacyTokens:
         self._seen = 0
         if any(_UNKNOWN_NUMBER.search(rule) for rule in self._nlp.tokenizer.rules):
             self._of_chunk = lru_cache(_CACHED_CHUNKS)(self._split)  # a rule that `_shape` does not know
-        rules = self._rules = self._nlp.tokenizer.rules
+        self._rules = self._nlp.tokenizer.rules
         self._stop_words: frozenset[str] = frozenset(self._nlp.Defaults.stop_words)
-        self.joined_specials = tuple(rule for rule in rules if re.search(r"\S\s|\s\S", rule))
 
     def tokens(self, chunk: str, budget: Budget) -> Tokens:
         """The tokens of a chunk: a run of blanks, or a run without any."""

@@ -40,8 +40,8 @@ class PiiConfig(pydantic.BaseModel):
     """`profiles` says which profile scans which direction.  An entity's threshold beats the profile's.
 
     `entities` limits every profile to those named; `exclude_entities` takes some out.  `countries` are ISO 3166 codes
-    whose national identifiers are looked for; `languages` (ISO 639) add all recognisers whose words are in them.  A
-    value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `model` adds one
+    (or `all`) whose national identifiers are looked for; `languages` (ISO 639) add all recognisers whose words are in
+    them.  A value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `model` adds one
     for names.  `work_factor` stretches what a text may cost before the rest of it is told as unscanned.
     """
 

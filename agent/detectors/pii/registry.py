@@ -53,7 +53,7 @@ def presidio_recognizers(
             continue
         country = getattr(candidate, "COUNTRY_CODE", None)
         is_spoken = _own_language(candidate) != LANGUAGE and _own_language(candidate) in languages
-        if country is None or country in wanted or is_spoken:
+        if country is None or country in wanted or "all" in wanted or is_spoken:
             recognizers.append(candidate(supported_language=LANGUAGE))
     return recognizers
 

@@ -49,6 +49,14 @@ _CARD_RANGES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = (
     (re.compile(r"50|5[6-9]|6"), frozenset({16, 18, 19})),
 )
 _CARD_SHAPE = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19}")
+_TECHNICAL_KEY = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?:trace|span|request|req|correlation|parent|session|block|blk|build|commit|sha\d*"
+    r"|md5|hash|digest|checksum|crc|offset|size|bytes|length|len|count|total|duration|latency|elapsed|took|time|timestamp"
+    r"|ts|epoch|nonce|seq|sequence|rev|revision|version|port|pid|tid|thread|uid|gid|inode|addr|ptr|seed|zxid)"
+    r"(?:[ _-]?(?:id|ms|ns|us|s|sec|secs|seconds|nanos|millis|bytes|unix|nano|no|nr|number|index))*"
+    r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?$",
+    re.IGNORECASE,
+)
 # What a phone number scores for its grouping alone (pii/phone.py).
 _SHAPE_SCORE = 0.6
 _NAMED_CARD_SHAPE = re.compile(r"\d{12,19}|\d{4}(?:[ -]?\d{2,7}){2,4}")
@@ -104,6 +112,12 @@ def is_among_numbers(candidate: Candidate) -> bool:
     )
 
 
+def is_named_technically(candidate: Candidate) -> bool:
+    """Bare digits whose key says what they are: `trace_id=`, `"size": `, `duration_ns: `."""
+    before = candidate.text[max(0, candidate.start - 40) : candidate.start]
+    return candidate.value.isdigit() and _TECHNICAL_KEY.search(before) is not None
+
+
 def is_epoch(candidate: Candidate) -> bool:
     """Ten or thirteen digits that are a Unix time between 2001 and 2065."""
     value = candidate.value
@@ -145,6 +159,7 @@ RULES: tuple[tuple[str, Callable[[Candidate], bool], Callable[[str], bool]], ...
         is_part_of_longer,
         lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER", "_LICENSE", "PASSPORT")),
     ),
+    ("technical_key", is_named_technically, lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER"))),
     ("signed", is_signed, lambda entity: entity in _NUMBERS or entity.endswith(("_ID", "_NUMBER", "PASSPORT"))),
     ("among_numbers", is_among_numbers, lambda entity: entity in ("PHONE_NUMBER", "UK_NHS")),
     ("epoch", is_epoch, lambda entity: entity in ("UK_NHS", "PHONE_NUMBER", "US_NPI")),

@@ -41,8 +41,8 @@ class PiiConfig(pydantic.BaseModel):
 
     `entities` limits every profile to those named; `exclude_entities` takes some out.  `countries` are ISO 3166 codes
     (or `all`) whose national identifiers are looked for; `languages` (ISO 639) add all recognisers whose words are in
-    them.  A value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `model` adds one
-    for names.  `work_factor` stretches what a text may cost before the rest of it is told as unscanned.
+    them.  A value equal to one in `allow_list`, or fully matched by one of `allow_patterns`, is no finding.  `model`
+    adds one for names.  `work_factor` stretches what a text may cost before the rest of it is told as unscanned.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)

@@ -50,12 +50,11 @@ _CARD_RANGES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = (
 )
 _CARD_SHAPE = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19}")
 _TECHNICAL_KEY = re.compile(
-    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?:trace|span|request|req|correlation|parent|session|block|blk|build|commit|sha\d*"
-    r"|md5|hash|digest|checksum|crc|offset|size|bytes|length|len|count|total|duration|latency|elapsed|took|time|timestamp"
-    r"|ts|epoch|nonce|seq|sequence|rev|revision|version|port|pid|tid|thread|uid|gid|inode|addr|ptr|seed|zxid)"
-    r"(?:[ _-]?(?:id|ms|ns|us|s|sec|secs|seconds|nanos|millis|bytes|unix|nano|no|nr|number|index))*"
-    r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?$",
-    re.IGNORECASE,
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:(?:trace|span|request|req|correlation|parent|session|block|blk|build|commit"
+    r"|sha\d*|md5|hash|digest|checksum|crc|offset|size|bytes|length|len|count|total|duration|latency|elapsed|took|time"
+    r"|timestamp|ts|epoch|nonce|seq|sequence|rev|revision|version|port|pid|tid|thread|uid|gid|inode|addr|ptr|seed|zxid)"
+    r"(?:[ _-]?(?:id|ms|ns|us|sec|secs|seconds|nanos|millis|bytes|unix|nano|no|nr|number|index))*"
+    r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?)$"
 )
 # What a phone number scores for its grouping alone (pii/phone.py).
 _SHAPE_SCORE = 0.6

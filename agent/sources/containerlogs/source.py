@@ -121,7 +121,7 @@ class ContainerLogsSource:
     async def _wake_all(self, paths: list[Path]) -> list[Path]:
         """Wake what is there, and what is open although it is gone; the directories that are there."""
         found = await asyncio.to_thread(lambda: list(_log_directories(paths)))
-        for directory in {*found, *self._tails}:
+        for directory in {*found, *list(self._tails)}:
             self._wake(directory)
         return found
 
@@ -257,10 +257,11 @@ class ContainerLogsSource:
 
         Of a quiet one everything is committed and nothing waits: it is found again by its positions.
         """
-        open_now = len(self._tails.keys() | self._busy)
+        # Copies: `_read` opens tails in another thread.
+        open_now = len({*list(self._tails), *self._busy})
         if directory in self._tails or open_now < self._config.open_files:
             return True
-        for quiet, tail in self._tails.items():
+        for quiet, tail in list(self._tails.items()):
             if quiet not in self._busy and quiet not in self._queued and not tail.is_waiting:
                 tail.close()
                 del self._tails[quiet]

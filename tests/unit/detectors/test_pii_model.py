@@ -2,16 +2,19 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import msgspec
 import pytest
 import spacy
 
 from agent.config import Problems
+from agent.detectors.pii import model_process
 from agent.detectors.pii.config import ModelConfig, PiiConfig
 from agent.detectors.pii.detector import PiiDetector
 from agent.detectors.pii.model import OVERLAP_CHARACTERS, PIECE_CHARACTERS, ModelClient, cuts
-from agent.detectors.pii.model_process import ModelSettings, frames, run, write_frame
+from agent.detectors.pii.model_process import ModelSettings, frames, write_frame
 from agent.engine import Engine
 from agent.model import Event, GenAiOperation, LogRecord, Message, Sensitive
 
@@ -93,13 +96,12 @@ def test_a_model_that_dies_is_started_again_and_one_that_cannot_is_told(configur
 
 def test_over_its_memory_limit_the_process_ends_after_the_answer(configuration):
     settings = ModelSettings(str(configuration), "", "en", ("PERSON",), 4, 1)
-    source, target = io.BytesIO(), io.BytesIO()
+    source = io.BytesIO()
     for texts in (["Thandi Nkosi"], ["never read"]):
         write_frame(source, msgspec.msgpack.encode(texts))
-    source.seek(0)
-    run(settings, source, target)
-    target.seek(0)
-    ready, answer = frames(target)
+    program = [sys.executable, "-I", model_process.__file__, msgspec.json.encode(settings).decode()]
+    done = subprocess.run(program, input=source.getvalue(), capture_output=True, check=True)
+    ready, answer = frames(io.BytesIO(done.stdout))
     assert msgspec.msgpack.decode(ready) == ""
     assert msgspec.msgpack.decode(answer) == [[["PERSON", 0, 12, 0.85]]]
 

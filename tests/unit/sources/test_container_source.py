@@ -367,6 +367,29 @@ async def test_quiet_containers_are_closed_and_found_again(tmp_path):
         assert sorted(run.texts) == sorted(wanted)
 
 
+async def test_a_tail_that_is_opened_meanwhile_does_not_disturb_the_search_for_a_quiet_one(tmp_path):
+    config = ContainerLogsConfig(paths=(tmp_path,)).model_copy(update={"open_files": 1})
+    source = ContainerLogsSource(config, "c", Surroundings(node="n", state_dir=tmp_path, rules=()))
+
+    class Tail:
+        def __init__(self, opens=None):
+            self.opens = opens
+
+        @property
+        def is_waiting(self):
+            if self.opens:
+                source._tails[self.opens] = Tail()  # as the reading thread does
+            return bool(self.opens)
+
+        def close(self):
+            """Nothing is open."""
+
+    source._tails[tmp_path / "a"] = Tail(opens=tmp_path / "b")
+    source._tails[tmp_path / "c"] = Tail()
+    assert source._has_place(tmp_path / "d")
+    assert set(source._tails) == {tmp_path / "a", tmp_path / "b"}
+
+
 async def test_thousands_of_containers_share_one_watcher(tmp_path):
     root = tmp_path / "pods"
     for number in range(2000):

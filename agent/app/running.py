@@ -118,7 +118,7 @@ class Agent:
         count = settings.pipeline.workers
         count = processors_given() if count == "auto" else count
         recipe = Recipe(settings, surroundings_of(settings), load_key(key_file), document.file)
-        self.pool = WorkerPool(count, recipe) if count > 1 else None
+        self.pool = WorkerPool(count, recipe, lambda: self.ruleset.engine) if count > 1 else None
         self.line = Line(
             sources=sources,
             sinks=[*build_plugins("sinks", settings, document), *sinks],

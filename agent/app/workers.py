@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+import pickle
 import socket
 import subprocess
 import sys
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
-from agent.config import Settings
+from agent.config import Problems, Settings
+from agent.engine import Engine
 from agent.engine.courier import packed, unpacked
 from agent.model import Evaluation, Event
 from agent.pipeline import Answer
@@ -37,9 +40,14 @@ _LENGTH_BYTES = 8
 STUCK_SECONDS = 60.0
 # Loading rules and building the prefilter for the first time takes a few seconds.
 START_SECONDS = 120.0
+_SECONDS_PER_EVENT = 1.0
 # A worker that dies as soon as it is started is not started in a tight loop.
-_RESTART_SECONDS = 0.5
+_RESTART_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 10.0
 _DEATHS_OF_ONE_EVENT = 2
+
+
+Fallback: TypeAlias = Callable[[Sequence[tuple[Event, bool]]], Awaitable[list[Answer]]]
+"""Evaluates in the agent's own process, when no worker comes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class _Frame:
     answers: list[Answer | None]
     done: asyncio.Event
     deaths: int = 0
+    number: int = field(default_factory=itertools.count().__next__)  # the answer repeats it
 
     def settle(self, answers: Sequence[Answer]) -> None:
         for place, answer in zip(self.places, answers, strict=True):
@@ -87,9 +96,11 @@ class _Stats:
 class _Worker:
     """One process, its socket, and the frames it has not answered."""
 
-    def __init__(self, number: int, recipe: Recipe) -> None:
+    def __init__(self, number: int, recipe: Recipe, fallback: Fallback) -> None:
         self._number = number
         self._recipe = recipe
+        self._fallback = fallback
+        self._is_up = False
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: deque[_Frame] = deque()
@@ -106,6 +117,7 @@ class _Worker:
     async def start(self) -> None:
         """Raises TimeoutError or EOFError if the process does not come up."""
         reader = await self._spawn()
+        self._is_up = True
         self._tasks = [asyncio.create_task(self._run(reader)), asyncio.create_task(self._watch())]
 
     async def _spawn(self) -> asyncio.StreamReader:
@@ -115,6 +127,7 @@ class _Worker:
                 [sys.executable, "-c", f"from agent.app.workers import serve; serve({theirs.fileno()})"],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # results are the agent's to print
                 cwd=Path(__file__).resolve().parents[2],
             )
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 26)
@@ -128,70 +141,94 @@ class _Worker:
             self._writer.write(len(octets).to_bytes(_LENGTH_BYTES, "big") + octets)
 
     def submit(self, frame: _Frame) -> None:
+        """Queue a frame; it is sent now, or once there is a process again."""
         if not self._waiting:
             self._progress = time.monotonic()
         self._waiting.append(frame)
-        self._send(frame.items)
+        if self._is_up:
+            self._send((frame.number, frame.items))
 
     def reload(self) -> None:
         """Make the engine anew from the files on disk, after what was sent before."""
-        self._send("reload")
+        if self._is_up:
+            self._send("reload")  # a process that is being started reads the files anyway
 
     async def _run(self, reader: asyncio.StreamReader) -> None:
         while True:
             try:
-                answers, stats = await _message(reader)
-            except (EOFError, OSError) as error:
+                number, answers, stats = await _message(reader)
+                self._settle(number, answers, stats)
+            except (EOFError, OSError, ValueError, IndexError, pickle.UnpicklingError) as error:
                 reader = await self._revived(type(error).__name__)
-                continue
-            self._progress = time.monotonic()
-            self.stats = _Stats(
-                {name: self._past.rejected.get(name, Counter()) + counts for name, counts in stats.rejected.items()},
-                (self._past.cache[0] + stats.cache[0], self._past.cache[1] + stats.cache[1], stats.cache[2]),
-            )
-            self._waiting.popleft().settle(answers)
+
+    def _settle(self, number: int, answers: Sequence[Answer], stats: _Stats) -> None:
+        """Raises ValueError or IndexError if the answer is not to what was asked."""
+        frame = self._waiting[0]
+        if frame.number != number:
+            raise ValueError("an answer to something else")
+        self._progress = time.monotonic()
+        self.stats = _Stats(
+            {name: self._past.rejected.get(name, Counter()) + counts for name, counts in stats.rejected.items()},
+            (self._past.cache[0] + stats.cache[0], self._past.cache[1] + stats.cache[1], stats.cache[2]),
+        )
+        frame.settle(answers)
+        self._waiting.popleft()
 
     async def _watch(self) -> None:
         """Kill the process if it is stuck; `_run` sees its end."""
         while True:
             await asyncio.sleep(min(STUCK_SECONDS / 4, 1.0))
-            is_stuck = bool(self._waiting) and time.monotonic() - self._progress > STUCK_SECONDS
-            if is_stuck and self._process is not None and self._process.poll() is None:
+            if not (self._is_up and self._waiting and self._process is not None):
+                continue
+            limit = STUCK_SECONDS + _SECONDS_PER_EVENT * len(self._waiting[0].items)
+            if time.monotonic() - self._progress > limit and self._process.poll() is None:
                 self._process.kill()
 
     async def _revived(self, why: str) -> asyncio.StreamReader:
-        """A new process for one that died; what was not answered is sent again."""
+        """A new process for one that died; what was not answered is sent again, in order."""
+        self._is_up = False
         self._past = self.stats
-        frames = self._blamed(list(self._waiting))
-        self._waiting.clear()
-        while True:
+        self._blame()
+        for attempt in itertools.count(1):
             self.deaths += 1
             await self._end_process()
             status = self._process.returncode if self._process else None
             log.error("A worker died; its events are scanned again.", worker=self._number, why=why, status=status)
-            await asyncio.sleep(_RESTART_SECONDS)
+            await asyncio.sleep(min(_RESTART_SECONDS * attempt, _LONGEST_WAIT_SECONDS))
             try:
                 reader = await self._spawn()
             except (EOFError, OSError, TimeoutError) as error:
+                # The files on disk may be broken by now: the agent's own engine still has the last good set.
                 why = type(error).__name__
+                await self._evaluate_here()
                 continue
-            for frame in frames:
-                self.submit(frame)
-            return reader
+            break
+        for frame in self._waiting:
+            self._send((frame.number, frame.items))
+        self._progress = time.monotonic()
+        self._is_up = True
+        return reader
 
-    def _blamed(self, frames: list[_Frame]) -> list[_Frame]:
-        """The frames to send again.  The first was being worked on: its events go one by one, and one that a worker
-        died of for the second time on its own is answered."""
-        if not frames:
-            return []
-        first, *rest = frames
+    async def _evaluate_here(self) -> None:
+        while self._waiting:
+            frame = self._waiting[0]
+            frame.settle(await self._fallback(frame.items))
+            self._waiting.popleft()
+
+    def _blame(self) -> None:
+        """The first frame was being worked on: its events go one by one, and one that a worker died of for the second
+        time on its own is answered."""
+        if not self._waiting:
+            return
+        first = self._waiting.popleft()
         if len(first.items) > 1:
-            return [*first.single(), *rest]
+            self._waiting.extendleft(reversed(first.single()))
+            return
         first.deaths += 1
         if first.deaths < _DEATHS_OF_ONE_EVENT:
-            return frames
-        first.settle([("WorkerDied", 0.0)])
-        return rest
+            self._waiting.appendleft(first)
+        else:
+            first.settle([("WorkerDied", 0.0)])
 
     async def _end_process(self) -> None:
         if self._writer is not None:
@@ -213,8 +250,11 @@ class _Worker:
 class WorkerPool:
     """A `BatchEvaluator`: several engines, used at once."""
 
-    def __init__(self, count: int, recipe: Recipe) -> None:
-        self._workers = [_Worker(number, recipe) for number in range(count)]
+    def __init__(self, count: int, recipe: Recipe, engine: Callable[[], Engine] | None = None) -> None:
+        """`engine` gives the agent's own engine, for when no worker comes up."""
+        self._engine = engine
+        self._one_at_a_time = asyncio.Lock()
+        self._workers = [_Worker(number, recipe, self._here) for number in range(count)]
 
     @property
     def parcels_at_once(self) -> int:
@@ -253,6 +293,13 @@ class WorkerPool:
 
     async def close(self) -> None:
         await asyncio.gather(*(worker.close() for worker in self._workers))
+
+    async def _here(self, items: Sequence[tuple[Event, bool]]) -> list[Answer]:
+        if self._engine is None:
+            return [("WorkerDied", 0.0)] * len(items)
+        async with self._one_at_a_time:
+            engine = self._engine()
+            return await asyncio.to_thread(lambda: [_answer(engine, event, whole) for event, whole in items])
 
     async def evaluate_batch(self, items: Sequence[tuple[Event, bool]]) -> list[Answer]:
         """An answer for each event, in order.  Events of one pod are evaluated in the order of all calls."""
@@ -301,18 +348,24 @@ def _read(path: str) -> str:
 def serve(handle: int) -> None:
     """A worker's life: a recipe, then events and answers, until the socket ends."""
     from agent.app.reload import Ruleset
-    from agent.telemetry import Tally
+    from agent.telemetry import Tally, configure
 
     with socket.socket(fileno=handle) as connection, connection.makefile("rb") as source:
         recipe: Recipe = _received(source)
-        ruleset = Ruleset(recipe.settings, recipe.surroundings, recipe.key, Tally(), recipe.file)
-        _write(connection, ([], _stats(ruleset)))
+        configure(recipe.settings.log.level, recipe.settings.log.format)
+        try:
+            ruleset = Ruleset(recipe.settings, recipe.surroundings, recipe.key, Tally(), recipe.file)
+        except Problems as problems:
+            log.error("A worker cannot start.", problems=[str(problem) for problem in problems.problems[:5]])
+            return
+        _write(connection, _stats(ruleset))
         while (message := _received(source)) is not None:
             if message == "reload":
                 ruleset.reload([*recipe.settings.rules, *recipe.settings.policies])
                 continue
-            answers = [_answer(ruleset.engine, event, is_complete) for event, is_complete in message]
-            _write(connection, (answers, _stats(ruleset)))
+            number, items = message
+            answers = [_answer(ruleset.engine, event, is_complete) for event, is_complete in items]
+            _write(connection, (number, answers, _stats(ruleset)))
 
 
 def _stats(ruleset: Any) -> _Stats:
@@ -328,7 +381,7 @@ def _write(connection: socket.socket, message: Any) -> None:
     connection.sendall(len(octets).to_bytes(_LENGTH_BYTES, "big") + octets)
 
 
-def _answer(engine: Any, event: Event, is_complete: bool) -> Answer:
+def _answer(engine: Engine, event: Event, is_complete: bool) -> Answer:
     started = time.perf_counter()
     try:
         evaluation: Evaluation | str = engine.evaluate(event, is_window_complete=is_complete)

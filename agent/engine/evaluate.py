@@ -8,6 +8,7 @@ out, because text that nobody looked at must not be passed on.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -84,7 +85,9 @@ class Engine:
             return scanned.masked
 
         for prepare in self._prepares:
-            prepare([(flatten(text.reveal()).text, place.direction) for place, text in texts_of(event.body)])
+            # What a batch cannot do, the scans that follow do one by one, or tell.
+            with contextlib.suppress(Exception):
+                prepare([(flatten(text.reveal()).text, place.direction) for place, text in texts_of(event.body)])
         body = with_texts(event.body, rewrite)
         resource = resource_with_texts(event.resource, rewrite)
         clean = event

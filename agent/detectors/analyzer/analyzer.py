@@ -133,9 +133,12 @@ class Analyzer:
             for number in rows:
                 if number in self._phones:
                     score = self._rows[number].recognizer.SCORE
-                    spans = self._phones[number].spans(text, budget)
-                    if spans:
-                        found[number] = [(start, end, score) for start, end in spans]
+                    spans: set[tuple[int, int]] = set()
+                    try:
+                        self._phones[number].spans(text, budget, spans)
+                    finally:
+                        if spans:
+                            found[number] = [(start, end, score) for start, end in spans]
         except (Unbounded, Exhausted) as error:
             unscanned = "regex_timeout" if isinstance(error, Unbounded) else "work_limit"
         foreign = [self._foreign[number] for number in rows if number in self._foreign]

@@ -25,7 +25,7 @@ from phonenumbers.re_util import fullmatch
 from agent.detectors.analyzer.budget import CANDIDATE, GROUP, PARSE, Budget, Exhausted
 from agent.detectors.analyzer.prefilter import Prefilter
 
-_CACHED_CANDIDATES = 65536
+_CACHED_CANDIDATES = 8192
 # The matcher gives up on a text after as many tries.
 MAX_TRIES = 65535
 _NON_DIGIT = re.compile(r"[^0-9]+")
@@ -178,12 +178,13 @@ class Phones:
         more = max(self.fewest_digits - 1, 1)
         return rf"(?:[0-9](?:{sign}{{0,4}}[0-9]){{{more}}}|[+\x7f]{sign}{{0,8}}[0-9])"
 
-    def spans(self, text: str, budget: Budget) -> set[tuple[int, int]]:
-        """All numbers of a text, each once.  Raises Exhausted."""
+    def spans(self, text: str, budget: Budget, found: set[tuple[int, int]] | None = None) -> set[tuple[int, int]]:
+        """All numbers of a text, each once.  Raises Exhausted; what was found before that is in `found`."""
         self._budget = budget
-        found: set[tuple[int, int]] = set()
+        found = set() if found is None else found
         waiting = {0: self._all}
         while waiting:
+            budget.spend(CANDIDATE)
             index = min(waiting)
             self._walk(text, index, waiting.pop(index), waiting, found)
         return found
@@ -199,7 +200,7 @@ class Phones:
                 index = start + 1
                 continue
             if waiting and min(waiting) <= start:
-                waiting[index] = waiting.get(index, 0) | regions
+                waiting[start] = waiting.get(start, 0) | regions  # nothing lies between
                 return
             index = end = match.end()
             if end - start < shortest and text[start] not in _PLUS:
@@ -230,9 +231,11 @@ class Phones:
         if _PARTED.search(candidate) is None:
             if not self._stands_alone(text, candidate, start):
                 return []
-            mask = self._verified(candidate)
+            mask, steps = self._verified(candidate)
+            self._budget.spend(steps)
             return [(start, start + len(candidate), mask)] if mask else []
-        groups = self._groups(candidate)
+        groups, steps = self._groups(candidate)
+        self._budget.spend(steps)
         if not groups:
             return []
         if (
@@ -256,15 +259,16 @@ class Phones:
         end = start + len(group)
         return end >= len(text) or not _is_disturbing(text[end])
 
-    def _split(self, candidate: str) -> tuple[tuple[str, int, int], ...]:
-        """The candidate and its parts that are a number in some region: (text, offset, regions)."""
+    # What is remembered comes with the steps it took: a text costs the same whether it was seen before or not.
+
+    def _split(self, candidate: str) -> tuple[tuple[tuple[str, int, int], ...], int]:
+        """The candidate and its parts that are a number in some region: (text, offset, regions); and the steps."""
         is_simple = _SIMPLE.fullmatch(candidate) is not None
         if is_simple and len(_NON_DIGIT.sub("", candidate)) < self.fewest_digits:
-            return ()
+            return (), 0
         if "/" in candidate and matcher._SLASH_SEPARATED_DATES.search(candidate):
-            return ()
+            return (), 0
         groups = [(candidate, 0)]
-        self._budget.spend(GROUP * len(candidate) // 4)
         for pattern, signs in _INNER:
             if is_simple and not any(sign in candidate for sign in signs):
                 continue
@@ -276,21 +280,28 @@ class Phones:
                     is_first = False
                 groups.append((_trimmed(part.group(1)), part.start(1)))
                 part = pattern.search(candidate, part.start() + 1)
-        return tuple((group, offset, mask) for group, offset in groups if group and (mask := self._verified(group)))
+        kept = []
+        total = GROUP * len(groups)
+        for group, offset in groups:
+            mask, steps = self._verified(group) if group else (0, 0)
+            total += steps
+            if mask:
+                kept.append((group, offset, mask))
+        return tuple(kept), total
 
-    def _verify(self, group: str) -> int:
-        """The regions in which the text by itself is a number, one bit each."""
+    def _verify(self, group: str) -> tuple[int, int]:
+        """The regions in which the text by itself is a number, one bit each; and the steps."""
         if _SIMPLE.fullmatch(group):
             digits = _NON_DIGIT.sub("", group)
             if len(digits) < self.fewest_digits or not _is_well_formed(group):
-                return 0
+                return 0, 0
             if self._is_checked and self._leniency < matcher.Leniency.STRICT_GROUPING:
                 return self._verified_digits(digits)  # here only digits count, not how they stand
         elif not _is_well_formed(group):
-            return 0
+            return 0, 0
         return self._parsed(group, self._all)
 
-    def _verify_digits(self, digits: str) -> int:
+    def _verify_digits(self, digits: str) -> tuple[int, int]:
         """The same for digits: only regions whose metadata do not rule them out are asked."""
         asked = self._always
         for hit in tuple(self._possible.hits(digits.encode())):
@@ -302,17 +313,17 @@ class Phones:
                     continue
                 if not region.is_bare(digits) or not region.wants_prefix(digits):
                     asked |= region.bit
-        return self._parsed(digits, asked) if asked else 0
+        return self._parsed(digits, asked) if asked else (0, 0)
 
-    def _parsed(self, group: str, asked: int) -> int:
-        """The regions, of those asked, in which the library itself says that the text is a number."""
-        found = 0
+    def _parsed(self, group: str, asked: int) -> tuple[int, int]:
+        """The regions, of those asked, in which the library itself says that the text is a number; and the steps."""
+        found = steps = 0
         for mask, name in self._classes:
             if asked & mask:
-                self._budget.spend(PARSE)
+                steps += PARSE
                 if self._is_number(group, name):
                     found |= mask
-        return found & asked
+        return found & asked, steps
 
     def _is_number(self, group: str, region: str) -> bool:
         try:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from agent.detectors.analyzer.budget import Budget
 
-_CACHED_CHUNKS = 65536
+_CACHED_CHUNKS = 8192
 # spaCy's string store grows by 2.7 KB for every new token: 54 MB at most, then a new tokeniser is made.
 _CHUNKS_PER_TOKENIZER = 20_000
 # What tells a chunk from another to spaCy's rules, where digits are concerned: a clock time or a heart (`10am` and
@@ -31,6 +31,7 @@ _PLAIN_WORD = re.compile(r"[A-Za-z]+[,;:!?]?|[a-z]{2,}\.")
 _LAST_LETTERS = re.compile(r"[A-Fa-f]*$")
 # Longer chunks are not remembered.
 _SHORT_CHUNK = 256
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SIGNS_BEFORE = re.compile(r"[\W_]*")
 _SIGNS_BEHIND = re.compile(r"(?<![\W_])[\W_]*\Z")
 _GENITIVE = re.compile(r"['\u2019][sS]")
@@ -80,13 +81,17 @@ def _steps(chunk: str) -> int:
     return int(len(chunk) * (2 + peeled * 0.25))
 
 
+@lru_cache(_CACHED_CHUNKS)
+def _remembered_steps(chunk: str) -> int:
+    return 0 if _PLAIN_WORD.fullmatch(chunk) else _steps(chunk)
+
+
 class SpacyTokens:
     """Tokens of chunks, as a blank English pipeline of spaCy splits them."""
 
     def __init__(self, language: str = "en") -> None:
         self._language = language
         self._seen = 0
-        self._budget = Budget(0)
         self._nlp: Any = None
         self._of_shape = lru_cache(_CACHED_CHUNKS)(self._split)
         self._of_chunk = lru_cache(_CACHED_CHUNKS)(lambda chunk: self._of_shape(_shape(chunk)))
@@ -104,8 +109,11 @@ class SpacyTokens:
 
     def tokens(self, chunk: str, budget: Budget) -> Tokens:
         """The tokens of a chunk: a run of blanks, or a run without any."""
-        self._budget = budget
-        return self._of_chunk(chunk) if len(chunk) <= _SHORT_CHUNK else self._split(chunk)
+        if len(chunk) > _SHORT_CHUNK:
+            budget.spend(_steps(chunk))
+            return self._split(chunk)
+        budget.spend(_remembered_steps(chunk))  # the same whether its tokens are remembered or not
+        return self._of_chunk(chunk)
 
     def _split(self, chunk: str) -> Tokens:
         if _PLAIN_WORD.fullmatch(chunk) and chunk not in self._rules:
@@ -114,13 +122,11 @@ class SpacyTokens:
                 lower = word.lower()
                 first = Token(len(word), lower not in self._stop_words and lower != "be", ())
                 return (first,) if word is chunk else (first, Token(len(chunk), False, ()))
-        self._budget.spend(_steps(chunk))
         self._seen += 1
         if self._seen > _CHUNKS_PER_TOKENIZER:
             self._renew()
-        return tuple(  # the token's offset in code points, as the text's are
-            _token(token.idx + len(token), token.text.lower(), self._nlp.vocab) for token in self._nlp.tokenizer(chunk)
-        )
+        doc = self._nlp.tokenizer(_SURROGATE.sub("\ufffd", chunk))  # spaCy wants text that can be written as UTF-8
+        return tuple(_token(token.idx + len(token), token.text.lower(), self._nlp.vocab) for token in doc)
 
 
 def _token(end: int, lemma: str, vocabulary: Any) -> Token:

@@ -7,6 +7,7 @@ asked is remembered for the scan that follows.  A model that does not answer mak
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from agent.model import Match
 
 # What a transformer sees at once is 512 word pieces: about this many characters, with room for a name at the edge.
 PIECE_CHARACTERS, OVERLAP_CHARACTERS = 1500, 100
+_SURROGATE = re.compile("[\ud800-\udfff]")  # halves of a character cannot be written as UTF-8
 _OFFLINE = ("/usr/bin/env", "HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1")
 _REMEMBERED_TEXTS = 256
 _START_SECONDS = 180.0
@@ -131,7 +133,9 @@ class ModelClient:
 
     def _learn(self, texts: Sequence[str]) -> None:
         pieces = [
-            (number, start, text[start:end]) for number, text in enumerate(texts) for start, end in cuts(len(text))
+            (number, start, _SURROGATE.sub("\ufffd", text[start:end]))
+            for number, text in enumerate(texts)
+            for start, end in cuts(len(text))
         ]
         found: list[list[Span]] = [[] for _ in texts]
         for (number, start, _), spans in zip(pieces, self._asked([piece for *_, piece in pieces]), strict=True):

@@ -38,8 +38,9 @@ _GROUPED = re.compile(
 # How far a word may stand before the number, with what may stand between.
 _BEFORE_CHARACTERS, _BEHIND_CHARACTERS = 56, 12
 _NAMED = re.compile(
-    r"(?:(?<![^\W_])|_)(?:tel(?:e(?:phone|fon|fone|fono|foon))?|phone|mobile|mobil|m[oó]vil|cell(?:phone|ulare)?|fax|desk"
-    r"|hotline|whatsapp|sms|handy|rufnummer|t[eé]l[eé]phone|portable|msisdn|telnr)"
+    r"(?:(?<![^\W_])|_)(?:(?P<loose>mobile|mobil|cell|desk|handy|portable|fax|sms)"
+    r"|t[eé]l(?:[eé](?:phone|fon|fone|fono|foon))?|phone|m[oó]vil|cell(?:phone|ulare)"
+    r"|hotline|whatsapp|rufnummer|msisdn|telnr)"
     r"(?:[ _-]?(?:no|nr|number|num|nummer|numéro|#))?"
     r"(?:\W{1,4}(?:is|at|on|under|est|ist|es|to|le|the|my|number)\b){0,3}"
     r"\W{0,5}$",
@@ -48,7 +49,8 @@ _NAMED = re.compile(
 _CUED = re.compile(
     r"(?<!\w)(?:call(?:ed|ing)?|ring|reach(?:ed)?|dial(?:ed)?|text(?:ed)?|answering|messages?|registered|contact|office"
     r"|my number)"
-    r"(?:\W{1,3}(?:me|us|him|her|them|at|on|to|is|my|the|back|under|now|please|registered)\b){0,4}\W{1,4}$",
+    r"(?:\W{1,3}(?:me|us|him|her|them|at|on|to|is|my|the|back|under|now|please|registered)\b){1,4}\W{1,4}$"
+    r"|(?<!\w)(?:my number|registered|answering at)\W{1,4}$",
     re.IGNORECASE,
 )
 _NAMED_BEHIND = re.compile(r"[ ,-]{1,2}(?:\(?)(?:office|fax|mobile|cell|home|work|desk|tel|phone)\b", re.IGNORECASE)
@@ -58,6 +60,8 @@ _DATE = re.compile(
     r"|\d{1,3}(?:\.\d{1,3}){3}"
 )
 _NON_DIGIT = re.compile(r"\D")
+# Two long runs beside each other are two numbers.
+_COLUMNS = re.compile(r"\d{6,}[ ]\d{6,}|\d{4}[ ]\d{4}[ ]\d{4}$")
 # Where a national number may be from; asked in this order until one says it is valid.
 REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "IE", "PL", "NL", "IN", "BR")
 
@@ -73,7 +77,7 @@ class PhoneShapeRecognizer(LocalRecognizer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(supported_entities=["PHONE_NUMBER"], name="PhoneShapeRecognizer", supported_language=LANGUAGE)
-        self.context = ["phone", "telephone", "mobile", "cell", "call", "fax", "telefon", "téléphone", "móvil"]
+        self.context: list[str] = []  # the words are in the shapes; a bonus for them would hide how a number was found
 
     def load(self) -> None:
         """Nothing to load."""
@@ -108,7 +112,7 @@ class PhoneShapeRecognizer(LocalRecognizer):  # type: ignore[misc]
             return [(start, end, self.SCORE_INTERNATIONAL)] if _is_valid(number, ()) else []
         before = text[max(0, start - _BEFORE_CHARACTERS) : start]
         if digits >= 7 and not _DATE.fullmatch(number):
-            if _NAMED.search(before) or _NAMED_BEHIND.match(text, end, end + _BEHIND_CHARACTERS):
+            if self._is_named(before, number) or _NAMED_BEHIND.match(text, end, end + _BEHIND_CHARACTERS):
                 return [(start, end, self.SCORE_NAMED)]
             if _CUED.search(before) and ((digits >= 8 and not number.isdigit()) or _is_valid(number, REGIONS)):
                 return [(start, end, self.SCORE_NAMED)]
@@ -119,6 +123,13 @@ class PhoneShapeRecognizer(LocalRecognizer):  # type: ignore[misc]
             for part in _GROUPED.finditer(value)
             if _is_whole(value, part) and (part.group("sure") or extension or _is_valid(part.group(), REGIONS))
         ]
+
+    def _is_named(self, before: str, number: str) -> bool:
+        """Whether the word before names a phone; words with other meanings want a sign, or a number that is valid."""
+        named = _NAMED.search(before)
+        if named is None or _COLUMNS.search(number):
+            return False
+        return not named.group("loose") or named.group().rstrip(" ")[-1:] in ":=#\n\"'" or _is_valid(number, REGIONS)
 
 
 def _is_whole(value: str, part: re.Match[str]) -> bool:

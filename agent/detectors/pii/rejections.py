@@ -58,6 +58,17 @@ _TECHNICAL_KEY = re.compile(
 )
 # What a phone number scores for its grouping alone (pii/phone.py).
 _SHAPE_SCORE = 0.6
+_CARD_WORD = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=C))(?i:(?:credit|debit|bank|payment)[ _-]?card|card(?:[ _-]?(?:no|nr|num|number))?"
+    r"|visa|master[ _-]?card|maestro|amex|jcb|diners|credit|debit|kreditkarte|karten?(?:[ _-]?nummer)?|tarjeta"
+    r"|carte (?:bancaire|bleue|de cr[eé]dit)|carta di credito)(?![A-Za-z])|(?<![A-Za-z])cc(?=[ ]?[:=#]|[ ]\d|[ ]?$)"
+)
+_OTHER_NUMBER = re.compile(
+    r"(?:imei|imsi|iccid|serial|msisdn|isbn|ean|gtin|upc|sku|tracking"
+    r"|(?:network|graphics|sim|sound|video|sd|memory|gpu|nic)[ _-]?card)"
+    r"(?:[ _-]?(?:no|nr|number|num|id|is))*\W{0,4}(?:\w+\W{1,2}){0,2}$",
+    re.IGNORECASE,
+)
 _NAMED_CARD_SHAPE = re.compile(r"\d{12,19}|\d{4}(?:[ -]?\d{2,7}){2,4}")
 _NUMBER_BEFORE = re.compile(r"(?<![^\s(\[=])(?:0x)?(?=[0-9a-f]*\d)[0-9a-f.:]+[ ,;|]{1,3}$")
 _NUMBER_BEHIND = re.compile(r"[ ,;|]{1,3}(?:0x)?(?=[0-9a-f]*\d)[0-9a-f.:]+(?![^\s)\],;])")
@@ -132,7 +143,19 @@ def is_no_card_shape(candidate: Candidate) -> bool:
         return False
     # Schemes have more ranges than are listed here: a word for it beside the number will do.
     is_shaped = 12 <= len(digits) <= 19 and _NAMED_CARD_SHAPE.fullmatch(candidate.value) is not None
-    return not (is_shaped and has_context(candidate))
+    return not (is_shaped and digits[0] != "0" and _CARD_WORD.search(_around(candidate)))
+
+
+def is_another_number(candidate: Candidate) -> bool:
+    """A number whose word says that it is no card: an IMEI passes the same check."""
+    return _OTHER_NUMBER.search(candidate.text[max(0, candidate.start - 40) : candidate.start]) is not None
+
+
+def _around(candidate: Candidate) -> str:
+    """What stands near the number, without it."""
+    text = candidate.text
+    before = text[max(0, candidate.start - _BEFORE_CHARACTERS) : candidate.start]
+    return f"{before} {text[candidate.end : candidate.end + _AFTER_CHARACTERS]}"
 
 
 def is_repeated(candidate: Candidate) -> bool:
@@ -152,6 +175,7 @@ def is_no_address(candidate: Candidate) -> bool:
 _NUMBERS = frozenset({"CREDIT_CARD", "US_SSN", "US_ITIN", "UK_NHS", "PHONE_NUMBER", "IBAN_CODE"})
 
 RULES: tuple[tuple[str, Callable[[Candidate], bool], Callable[[str], bool]], ...] = (
+    ("other_number", is_another_number, lambda entity: entity == "CREDIT_CARD"),
     ("card_shape", is_no_card_shape, lambda entity: entity == "CREDIT_CARD"),
     (
         "part_of_longer",

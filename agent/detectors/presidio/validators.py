@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 import math
 import zlib
@@ -96,6 +97,32 @@ def dutch_bsn(value: str) -> bool:
     return sum(digit * weight for digit, weight in zip(digits, (9, 8, 7, 6, 5, 4, 3, 2, -1), strict=True)) % 11 == 0
 
 
+# Words that stand where a name would, and make it the name of a program, a role or nobody.
+_NOBODY_WORDS = """
+account admin administrator agent alert all analytics anonymous api app application assistant authority backend
+bank batch bot build builder center chatgpt claude client cloud cluster colleagues company component config
+container controller copilot core customer daemon data database default department deploy desk dev development
+device dispatcher driver engine environment error everyone example failed failure file friend friends frontend
+gateway group guest handler help hiring host inc integration internal job kernel library limited local logger
+logon ltd madam manager master model module monitor name network node none not notification null operator order
+organization payment pipeline platform plugin policy portal process production project provider proxy public
+queue release report root router runner sales scheduler script security server service session sir software
+staging storage student students support system task team temp template test tests there tool undefined unit
+unknown update user users version view visitor volume watcher web windows worker workflow workspace world
+"""
+_NOBODY = frozenset(_NOBODY_WORDS.split())
+
+
+def person_name(value: str) -> bool:
+    """Not the name of software, a role or a placeholder; neither all capitals nor camel case."""
+    words = value.replace("-", " ").split()
+    if not words or any(word.lower().strip("'\u2019.") in _NOBODY for word in words):
+        return False
+    return not (value.isupper() and len(value) > 3) and not any(
+        character.isupper() and before.islower() for word in words for before, character in itertools.pairwise(word[2:])
+    )
+
+
 def jwt(value: str) -> bool:
     """Whether the first part is a JOSE header: base64url of a JSON object with `alg`."""
     head = value.partition(".")[0]
@@ -144,5 +171,6 @@ VALIDATORS: dict[str, Callable[[str], bool]] = {
     "jwt": jwt,
     "luhn": luhn,
     "not_placeholder": not_placeholder,
+    "person_name": person_name,
     "url_password": url_password,
 }

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from agent.app import workers
+from agent.app.loading import load_detectors, make_engine
 from agent.app.running import settings_from, surroundings_of
 from agent.app.workers import Recipe, WorkerPool, processors_given
 from agent.engine.courier import packed, unpacked
@@ -77,6 +78,60 @@ async def test_a_killed_worker_loses_nothing(pool):
     answers = await asyncio.wait_for(working, 60)
     assert [answer.event.id for answer, _ in answers] == [str(number) for number in range(200)]
     assert pool.deaths == 2
+
+
+async def test_what_is_given_while_a_worker_is_started_again_is_answered_in_order(rules, policies):
+    pool = WorkerPool(1, recipe(rules, policies))
+    await pool.start()
+    os.kill(pool.pids[0], signal.SIGSTOP)
+    first = asyncio.create_task(pool.evaluate_batch([(event(1), True)]))
+    await asyncio.sleep(0.1)
+    os.kill(pool.pids[0], signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    second = asyncio.create_task(pool.evaluate_batch([(event(2), True), (event(3), True)]))
+    try:
+        answers = await asyncio.wait_for(asyncio.gather(first, second), 60)
+    finally:
+        await pool.close()
+    assert [[answer.event.id for answer, _ in batch] for batch in answers] == [["1"], ["2", "3"]]
+
+
+async def test_closing_while_a_worker_is_started_again_answers_what_waits(rules, policies):
+    pool = WorkerPool(1, recipe(rules, policies))
+    await pool.start()
+    os.kill(pool.pids[0], signal.SIGSTOP)
+    waiting = asyncio.create_task(pool.evaluate_batch([(event(1), True)]))
+    await asyncio.sleep(0.1)
+    os.kill(pool.pids[0], signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    await pool.close()
+    assert await asyncio.wait_for(waiting, 10) == [("WorkerDied", 0.0)]
+
+
+async def test_broken_rules_on_disk_leave_the_agents_own_engine_in_force(tmp_path, policies, capfd):
+    rule = tmp_path / "pii" / "own.yaml"
+    rule.parent.mkdir()
+    rule.write_text(
+        "recognizers:\n  - {name: own, supported_entity: OWN, patterns: [{name: p, regex: 'QX', score: 0.9}]}\n"
+    )
+    made = recipe(tmp_path, policies)
+    detectors = load_detectors(made.settings, made.surroundings)
+    engine = make_engine(made.settings, detectors, None, made.key)
+    pool = WorkerPool(1, made, lambda: engine)
+    await pool.start()
+    try:
+        rule.write_text("recognizers: [oops\n")
+        pool.reload()
+        kept = await pool.evaluate_batch([(event(1, text="QX"), True)])
+        os.kill(pool.pids[0], signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        after = await asyncio.wait_for(pool.evaluate_batch([(event(2, text="QX"), True)]), 60)
+    finally:
+        await pool.close()
+    assert [one.entity for one in kept[0][0].findings] == [one.entity for one in after[0][0].findings] == ["OWN"]
+    out, err = capfd.readouterr()
+    assert "Files on disk are broken" not in out
+    assert "Traceback" not in err
 
 
 POISON = """

@@ -5,9 +5,11 @@ import os
 import re
 import stat
 
+import phonenumbers
 import pytest
 import regex
 from presidio_analyzer import EntityRecognizer, Pattern, PatternRecognizer, RecognizerResult
+from presidio_analyzer import predefined_recognizers as predefined
 
 from agent.detectors.analyzer import Analyzer, Options
 from agent.detectors.analyzer import prefilter as prefilter_module
@@ -284,6 +286,41 @@ def test_phones_are_walked_once_for_all_regions():
         "212-555-0187",
     ]
     assert re.search(phones.gate.replace("\\x7f", "\x7f"), "12x34") is not None
+
+
+@pytest.mark.parametrize("text", ["6/040594//x0", "84.(/7240-55(09)0 83468-/x77.54877(5 / 7 ", "1234567 /x 040594/x"])
+def test_a_number_with_a_second_one_behind_it_ends(text):
+    regions = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR")
+    expected = {
+        (match.start, match.end)
+        for region in regions
+        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=1)
+    }
+    assert Phones(regions, 1).spans(text, Budget(0)) == expected
+
+
+def test_a_text_costs_the_same_when_it_was_seen_before():
+    phones = Phones(("US", "DE", "IN"), 1)
+    text = "".join(f"212-555-{number:04} " for number in range(150))
+    spent = []
+    for _ in range(3):
+        budget = Budget(0, 100)
+        before = budget.left
+        phones.spans(text, budget)
+        spent.append(before - budget.left)
+    assert spent[0] == spent[1] == spent[2] > 0
+
+
+def test_what_was_found_before_the_budget_ran_out_is_kept():
+    text = "".join(f"212-555-{number:04} " for number in range(3000))
+    analysis = Analyzer([predefined.PhoneRecognizer()]).analyze(text)
+    assert analysis.unscanned == "work_limit"
+    assert len(analysis.matches) > 50
+
+
+def test_half_characters_are_no_obstacle():
+    found = Analyzer([predefined.PhoneRecognizer()]).analyze("phone \ud800x 212-555-0187").matches
+    assert [(one.start, one.score) for one in found] == [(9, 0.75)]
 
 
 def test_a_text_of_many_candidates_spends_the_budget():

@@ -129,7 +129,9 @@ class PhoneShapeRecognizer(LocalRecognizer):  # type: ignore[misc]
         named = _NAMED.search(before)
         if named is None or _COLUMNS.search(number):
             return False
-        return not named.group("loose") or named.group().rstrip(" ")[-1:] in ":=#\n\"'" or _is_valid(number, REGIONS)
+        if not named.group("loose") or named.group().rstrip(" ")[-1:] in ":=#\n\"'":
+            return True
+        return not number.isdigit() and _is_valid(number, REGIONS)
 
 
 def _is_whole(value: str, part: re.Match[str]) -> bool:

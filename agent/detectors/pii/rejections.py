@@ -56,6 +56,7 @@ _TECHNICAL_KEY = re.compile(
     r"(?:[ _-]?(?:id|ms|ns|us|sec|secs|seconds|nanos|millis|bytes|unix|nano|no|nr|number|index))*"
     r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?)$"
 )
+_ID_KEY = re.compile(r"(?:[a-z][_-]|[a-z](?=I)|(?<![A-Za-z]))(?i:id)[\"']?\s{0,2}[:=]\s{0,2}[\"']?$")
 # What a phone number scores for its grouping alone (pii/phone.py).
 _SHAPE_SCORE = 0.6
 _CARD_WORD = re.compile(
@@ -95,15 +96,22 @@ def has_context(candidate: Candidate) -> bool:
 def is_part_of_longer(candidate: Candidate) -> bool:
     """A number glued to more (`4111-2203-8812-0001-7`, `1.2.3.4.5`, decimals) is another number."""
     text, start, end = candidate.text, candidate.start, candidate.end
+    is_bare = candidate.value.isdigit()  # a number with its own separators is not glued by others so easily
     if end < len(text) and (text[end].isalnum() or text[end] == "_"):
         return True
     if end + 1 < len(text) and text[end] in _GLUE and text[end] != ":":
         after = text[end + 1]
-        if after.isdigit() or (after.isalnum() and candidate.entity != "PHONE_NUMBER"):
+        if after.isdigit() or (
+            after.isalnum() and candidate.entity != "PHONE_NUMBER" and (is_bare or text[end] != "/")
+        ):
             return True
-    if start and (text[start - 1].isalnum() or text[start - 1] == "_"):
+    if start and (text[start - 1].isalnum() or (text[start - 1] == "_" and is_bare)):
         return True
-    return start > 1 and text[start - 1] in "-./_#" and (text[start - 2].isalnum() or text[start - 2] == "_")
+    return (
+        start > 1
+        and text[start - 1] in "-./_#"
+        and (text[start - 2].isdigit() or (is_bare and (text[start - 2].isalnum() or text[start - 2] == "_")))
+    )
 
 
 def is_signed(candidate: Candidate) -> bool:
@@ -124,8 +132,12 @@ def is_among_numbers(candidate: Candidate) -> bool:
 
 def is_named_technically(candidate: Candidate) -> bool:
     """Bare digits whose key says what they are: `trace_id=`, `"size": `, `duration_ns: `."""
+    if not candidate.value.isdigit():
+        return False
     before = candidate.text[max(0, candidate.start - 40) : candidate.start]
-    return candidate.value.isdigit() and _TECHNICAL_KEY.search(before) is not None
+    if candidate.entity in ("CREDIT_CARD", "PHONE_NUMBER") and _ID_KEY.search(before):
+        return True
+    return _TECHNICAL_KEY.search(before) is not None
 
 
 def is_epoch(candidate: Candidate) -> bool:

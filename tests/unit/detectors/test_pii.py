@@ -135,6 +135,11 @@ def candidate(text, value, entity="CREDIT_CARD", context=()):
         ("1131566815", "1131566815", "UK_NHS", "epoch"),
         ("4444 4444 4444 4444", "4444 4444 4444 4444", "CREDIT_CARD", "repeated"),
         ('{"trace_id": "4111111111111111"}', "4111111111111111", "CREDIT_CARD", "technical_key"),
+        ("order_id=4111111111111111", "4111111111111111", "CREDIT_CARD", "technical_key"),
+        ("ssn:219-09-9999/jane", "219-09-9999", "US_SSN", ""),
+        ("ssn_219-09-9999", "219-09-9999", "US_SSN", ""),
+        ("build-219-09-9999-7", "219-09-9999", "US_SSN", "part_of_longer"),
+        ("1-219-09-9999", "219-09-9999", "US_SSN", "part_of_longer"),
         ("imei 490154203237518", "490154203237518", "CREDIT_CARD", "other_number"),
         ("graphics card id 4111111111111111", "4111111111111111", "CREDIT_CARD", "other_number"),
         ("discover 4222222222222222 nodes", "4222222222222222", "CREDIT_CARD", ""),
@@ -217,6 +222,9 @@ def test_phone_numbers_as_people_write_them(detector, text, value):
         "1-2-3-4-5-6-7-8",
         "message 17 of 2048",
         "desk 12, row 14",
+        "desk 12345678 of the table",
+        "orders call 2024 2025 2026",
+        "cell: 1048576 1048577",
     ],
 )
 def test_numbers_that_are_no_phones(detector, text):

@@ -15,7 +15,7 @@ STEPS_PER_CHARACTER = BASE_STEPS / 65_536
 MATCH = 6
 WINDOW = 8
 CANDIDATE = 4
-GROUP = 3
+GROUP = 1
 PARSE = 60
 # Characters that a backtracking engine looks at in a step, for a pattern of its own and for one that would be linear on
 # ASCII (those are the large ones).

@@ -149,6 +149,7 @@ class Phones:
         self._all = (1 << len(self._regions)) - 1
         self._leniency = leniency
         self._budget = Budget(0)
+        self._paid: set[str] = set()
         self._codes = sorted({region.country_code for region in self._regions if region.country_code})
         loose = {region.country_code: region.loose for region in self._regions}
         # One look-up tells which countries' numbers the digits may be, and in which regions they begin with the
@@ -179,8 +180,9 @@ class Phones:
         return rf"(?:[0-9](?:{sign}{{0,4}}[0-9]){{{more}}}|[+\x7f]{sign}{{0,8}}[0-9])"
 
     def spans(self, text: str, budget: Budget, found: set[tuple[int, int]] | None = None) -> set[tuple[int, int]]:
-        """All numbers of a text, each once.  Raises Exhausted; what was found before that is in `found`."""
+        """All numbers of a text, each once.  Raises Exhausted; what was found by then is in `found`."""
         self._budget = budget
+        self._paid.clear()
         found = set() if found is None else found
         waiting = {0: self._all}
         while waiting:
@@ -232,10 +234,10 @@ class Phones:
             if not self._stands_alone(text, candidate, start):
                 return []
             mask, steps = self._verified(candidate)
-            self._budget.spend(steps)
+            self._pay(((candidate, steps),))
             return [(start, start + len(candidate), mask)] if mask else []
-        groups, steps = self._groups(candidate)
-        self._budget.spend(steps)
+        groups, costs = self._groups(candidate)
+        self._pay(costs)
         if not groups:
             return []
         if (
@@ -259,15 +261,23 @@ class Phones:
         end = start + len(group)
         return end >= len(text) or not _is_disturbing(text[end])
 
-    # What is remembered comes with the steps it took: a text costs the same whether it was seen before or not.
+    def _pay(self, costs: Sequence[tuple[str, int]]) -> None:
+        """Spend steps for what was looked at, once for a text.  What is remembered from other texts comes with the
+        steps it took: a text costs the same whether it was seen before or not."""
+        steps = GROUP * len(costs)
+        for group, cost in costs:
+            if cost and group not in self._paid:
+                self._paid.add(group)
+                steps += cost
+        self._budget.spend(steps)
 
-    def _split(self, candidate: str) -> tuple[tuple[tuple[str, int, int], ...], int]:
-        """The candidate and its parts that are a number in some region: (text, offset, regions); and the steps."""
+    def _split(self, candidate: str) -> tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, int], ...]]:
+        """The candidate and its parts that are a number in some region: (text, offset, regions); and what each cost."""
         is_simple = _SIMPLE.fullmatch(candidate) is not None
         if is_simple and len(_NON_DIGIT.sub("", candidate)) < self.fewest_digits:
-            return (), 0
+            return (), ()
         if "/" in candidate and matcher._SLASH_SEPARATED_DATES.search(candidate):
-            return (), 0
+            return (), ()
         groups = [(candidate, 0)]
         for pattern, signs in _INNER:
             if is_simple and not any(sign in candidate for sign in signs):
@@ -280,14 +290,13 @@ class Phones:
                     is_first = False
                 groups.append((_trimmed(part.group(1)), part.start(1)))
                 part = pattern.search(candidate, part.start() + 1)
-        kept = []
-        total = GROUP * len(groups)
+        kept, costs = [], []
         for group, offset in groups:
             mask, steps = self._verified(group) if group else (0, 0)
-            total += steps
+            costs.append((group, steps))
             if mask:
                 kept.append((group, offset, mask))
-        return tuple(kept), total
+        return tuple(kept), tuple(costs)
 
     def _verify(self, group: str) -> tuple[int, int]:
         """The regions in which the text by itself is a number, one bit each; and the steps."""

@@ -28,10 +28,12 @@ Meaning: TypeAlias = tuple[str, int]
 
 
 class Analysis(NamedTuple):
-    """`matches` in no order; `unscanned` names why a part was not looked at, empty if all was."""
+    """`matches` in no order; `unscanned` names why a part was not looked at, empty if all was; `steps_left` of the
+    text's budget are for what is done with the matches."""
 
     matches: list[Match]
     unscanned: str = ""
+    steps_left: int = 0
 
 
 class Options(NamedTuple):
@@ -141,7 +143,8 @@ class Analyzer:
                             found[number] = [(start, end, score) for start, end in spans]
         except (Unbounded, Exhausted) as error:
             unscanned = "regex_timeout" if isinstance(error, Unbounded) else "work_limit"
-        foreign = [self._foreign[number] for number in rows if number in self._foreign]
+        # Code that knows no budget is not run on a text that has none left.
+        foreign = [self._foreign[number] for number in rows if number in self._foreign and unscanned != "work_limit"]
         if not found and not foreign:
             return Analysis([], unscanned)
         try:
@@ -157,6 +160,7 @@ class Analyzer:
                 for start, end, score in merged(results)
             ],
             unscanned,
+            budget.left,
         )
 
     def _hits(self, fold: Folded) -> tuple[list[int], list[int], set[Meaning]]:

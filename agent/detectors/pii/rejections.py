@@ -56,6 +56,8 @@ _TECHNICAL_KEY = re.compile(
     r"(?:[ _-]?(?:id|ms|ns|us|sec|secs|seconds|nanos|millis|bytes|unix|nano|no|nr|number|index))*"
     r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?)$"
 )
+_KEYED = re.compile(r"[:=]\s{0,2}[\"']?\Z")
+_LETTER = re.compile(r"[A-Za-z]")
 _ID_KEY = re.compile(r"(?:[a-z][_-]|[a-z](?=I)|(?<![A-Za-z]))(?i:id)[\"']?\s{0,2}[:=]\s{0,2}[\"']?$")
 # What a phone number scores for its grouping alone (pii/phone.py).
 _SHAPE_SCORE = 0.6
@@ -132,7 +134,7 @@ def is_among_numbers(candidate: Candidate) -> bool:
 
 def is_named_technically(candidate: Candidate) -> bool:
     """Bare digits whose key says what they are: `trace_id=`, `"size": `, `duration_ns: `."""
-    if not candidate.value.isdigit():
+    if not candidate.value.isdigit() or not _KEYED.search(candidate.text, max(0, candidate.start - 5), candidate.start):
         return False
     before = candidate.text[max(0, candidate.start - 40) : candidate.start]
     if candidate.entity in ("CREDIT_CARD", "PHONE_NUMBER") and _ID_KEY.search(before):
@@ -160,7 +162,8 @@ def is_no_card_shape(candidate: Candidate) -> bool:
 
 def is_another_number(candidate: Candidate) -> bool:
     """A number whose word says that it is no card: an IMEI passes the same check."""
-    return _OTHER_NUMBER.search(candidate.text[max(0, candidate.start - 40) : candidate.start]) is not None
+    before = candidate.text[max(0, candidate.start - 40) : candidate.start]
+    return _LETTER.search(before) is not None and _OTHER_NUMBER.search(before) is not None
 
 
 def _around(candidate: Candidate) -> str:
@@ -210,6 +213,11 @@ def rejection_of(candidate: Candidate) -> str:
         if rule(candidate):
             return name
     return ""
+
+
+def has_rules(entity: str) -> bool:
+    """Whether any rule concerns the entity."""
+    return bool(_rules_of(entity))
 
 
 @lru_cache(1024)

@@ -8,8 +8,8 @@ scanned.
 
 from __future__ import annotations
 
-# 40 ms for up to 64 KiB; more text may take more.  A page of ordinary text with ten findings takes 500 steps.
-BASE_STEPS = 40_000
+# 36 ms for up to 64 KiB; more text may take more.  A page of ordinary text with ten findings takes 500 steps.
+BASE_STEPS = 36_000
 STEPS_PER_CHARACTER = BASE_STEPS / 65_536
 
 MATCH = 6

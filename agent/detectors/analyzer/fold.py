@@ -17,7 +17,7 @@ import regex
 
 Kind: TypeAlias = Literal["letter", "digit", "blank", "other", "turkish"]
 # The dotted capital and the dotless small I equal an `i` in some classes of the `regex` module and not in others: a
-# text with one of them is left to that module.
+# what the prefilter lets through is left to that module.
 TURKISH: Kind = "turkish"
 EXAMPLES: dict[Kind, tuple[str, str]] = {
     "letter": ("\u00e9", "_"),
@@ -47,6 +47,8 @@ class _Table(dict[int, str]):
 def _stand_in(character: str) -> str:
     if character < "\x80" and character not in _ODD_ASCII:
         return character
+    if character in "\u0130\u0131":
+        return "i"
     if _EQUALS_ASCII.match(character):
         return next(one for one in string.ascii_lowercase if regex.match(one, character, regex.IGNORECASE))
     if _DIGIT.match(character):

@@ -77,7 +77,9 @@ def forms_of(pattern: str, *, ignore_case: bool, multiline: bool, dot_all: bool)
     except (re.error, RecursionError, OverflowError):
         return Forms(None, None, ALL_KINDS, ALL_KINDS)
     unsafe = frozenset(kind for kind in EXAMPLES if _tells_apart(tree, kind, _differs)) | {TURKISH}
-    blind = frozenset(kind for kind in EXAMPLES if _tells_apart(tree, kind, _is_lost)) | {TURKISH}
+    blind = frozenset(kind for kind in EXAMPLES if _tells_apart(tree, kind, _is_lost))
+    if _leaves_out_i(tree):
+        blind |= {TURKISH}
     prefilter, _ = _written("prefilter", tree)
     linear, _ = _written("linear", tree)
     relaxed, guards = _written("relaxed", tree) if linear else (None, ())
@@ -304,6 +306,20 @@ def _tells_apart(tree: Iterable[Node], kind: Kind, apart: Callable[[bool, bool],
             if apart(_is_in(value, ord(example)), _is_in(value, ord(stand_in))):
                 return True
         elif any(_tells_apart(part, kind, apart) for part in _parts(operator, value)):
+            return True
+    return False
+
+
+def _leaves_out_i(tree: Iterable[Node]) -> bool:
+    """Whether some class leaves out the letter i: a dotless one, folded to it, would be lost there."""
+    for operator, value in tree:
+        if operator is op.NOT_LITERAL:
+            if value in (ord("i"), ord("I")):
+                return True
+        elif operator is op.IN:
+            if value and value[0][0] is op.NEGATE and not (_is_in(value, ord("i")) and _is_in(value, ord("I"))):
+                return True
+        elif any(_leaves_out_i(part) for part in _parts(operator, value)):
             return True
     return False
 

@@ -54,7 +54,7 @@ class _Scanner:
                 threshold=min(thresholds),
                 is_exact=not profile.is_strict,
                 needs_word={entity: self._context.get(entity, ()) for entity in sorted(self._needs_context)},
-                budget_factor=profile.budget_factor * config.work_factor,
+                budget_factor=config.work_factor,
                 directory=cache_dir,
             ),
         )

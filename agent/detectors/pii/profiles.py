@@ -73,18 +73,16 @@ NEEDS_CONTEXT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`hidden` entities are not looked for unless asked for by name; `is_strict` turns the rejections on.
-    `budget_factor` stretches a text's budget: to be like Presidio is worth half a second at worst."""
+    """`hidden` entities are not looked for unless asked for by name; `is_strict` turns the rejections on."""
 
     name: ProfileName
     threshold: float
     hidden: frozenset[str] = frozenset()
     is_strict: bool = True
-    budget_factor: float = 1.0
 
 
 PROFILES: dict[ProfileName, Profile] = {
     "logs": Profile("logs", 0.5, _NOT_PERSONAL | {"IP_ADDRESS"}),
     "prompts": Profile("prompts", 0.4, _NOT_PERSONAL),
-    "presidio": Profile("presidio", 0.0, is_strict=False, budget_factor=10.0),
+    "presidio": Profile("presidio", 0.0, is_strict=False),
 }

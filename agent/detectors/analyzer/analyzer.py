@@ -131,28 +131,28 @@ class Analyzer:
         unscanned = ""
         try:
             for number in patterns:
-                self._run(text, fold, self._patterns[number], found, words, budget)
+                try:
+                    self._run(text, fold, self._patterns[number], found, words, budget)
+                except Unbounded:
+                    unscanned = "regex_timeout"  # the others still run, as with Presidio
             for number in rows:
                 if number in self._phones:
-                    score = self._rows[number].recognizer.SCORE
-                    spans: set[tuple[int, int]] = set()
-                    try:
-                        self._phones[number].spans(text, budget, spans)
-                    finally:
-                        if spans:
-                            found[number] = [(start, end, score) for start, end in spans]
-        except (Unbounded, Exhausted) as error:
-            unscanned = "regex_timeout" if isinstance(error, Unbounded) else "work_limit"
+                    self._run_phones(text, number, found, budget)
+        except Exhausted:
+            unscanned = "work_limit"
         # Code that knows no budget is not run on a text that has none left.
         foreign = [self._foreign[number] for number in rows if number in self._foreign and unscanned != "work_limit"]
-        if not found and not foreign:
+        if not any(found.values()) and not foreign:
             return Analysis([], unscanned)
         try:
             of_entity = self._boosted(text, found, words, budget)
         except Exhausted:
             of_entity, unscanned = self._plain(found), "work_limit"
-        for one in foreign:
-            one.run(text, of_entity, self._options.threshold, lambda: Windows(text, self._splitter(), budget))
+        try:
+            for one in foreign:
+                one.run(text, of_entity, self._options.threshold, lambda: Windows(text, self._splitter(), budget))
+        except Exhausted:
+            unscanned = "work_limit"
         return Analysis(
             [
                 Match(entity, start, end, score)
@@ -197,7 +197,7 @@ class Analyzer:
             found.setdefault(row.number, []).extend(iban_results(row, pattern, text, budget))
             return
         validate, invalidate, score = row.validate, row.invalidate, pattern.score
-        kept: list[Found] = []
+        kept = found.setdefault(pattern.owner, [])  # filled as it goes: what is found before a limit counts
         is_guarded = not pattern.guards or not self._guards[pattern.number] & words
         for start, end in pattern.spans(text, fold, budget, is_guarded=is_guarded):
             if start == end:
@@ -216,8 +216,14 @@ class Analyzer:
                     continue
             if points > 0:
                 kept.append((start, end, points))
-        if kept:
-            found.setdefault(pattern.owner, []).extend(kept)
+
+    def _run_phones(self, text: str, number: int, found: dict[int, list[Found]], budget: Budget) -> None:
+        score = self._rows[number].recognizer.SCORE
+        spans: set[tuple[int, int]] = set()
+        try:
+            self._phones[number].spans(text, budget, spans)
+        finally:
+            found[number] = [(start, end, score) for start, end in spans]
 
     def _boosted(
         self, text: str, found: dict[int, list[Found]], words: set[Meaning], budget: Budget
@@ -225,7 +231,7 @@ class Analyzer:
         """Results by entity, after duplicates of a recogniser, context words and thresholds."""
         of_entity: dict[str, list[Found]] = {}
         windows: Windows | None = None
-        for number in sorted(found):
+        for number in sorted(number for number, results in found.items() if results):
             row = self._rows[number]
             results = found[number] if row.kind == "iban" else merged(found[number])
             if ("context", number) in words:

@@ -318,6 +318,19 @@ def test_what_was_found_before_the_budget_ran_out_is_kept():
     assert len(analysis.matches) > 50
 
 
+def test_a_pattern_out_of_time_does_not_stop_the_others():
+    slow = pattern_recognizer("(?<!c)(a|aa)+$", entity="SLOW")
+    analysis = Analyzer([slow, pattern_recognizer(r"\d{3}", entity="FAST")]).analyze("a" * 60 + "b 123")
+    assert analysis.unscanned == "regex_timeout"
+    assert [one.entity for one in analysis.matches] == ["FAST"]
+
+
+def test_what_a_pattern_found_before_the_budget_ran_out_is_kept():
+    analysis = Analyzer([pattern_recognizer(r"\d")]).analyze("1 " * 40_000)
+    assert analysis.unscanned == "work_limit"
+    assert len(analysis.matches) > 1000
+
+
 def test_half_characters_are_no_obstacle():
     found = Analyzer([predefined.PhoneRecognizer()]).analyze("phone \ud800x 212-555-0187").matches
     assert [(one.start, one.score) for one in found] == [(9, 0.75)]

@@ -80,14 +80,20 @@ async def test_a_killed_worker_loses_nothing(pool):
     assert pool.deaths == 2
 
 
-async def test_what_is_given_while_a_worker_is_started_again_is_answered_in_order(rules, policies):
-    pool = WorkerPool(1, recipe(rules, policies))
+async def killed_at_work(made):
+    """A pool whose one worker died over an event and is being started again, and the answer to come."""
+    pool = WorkerPool(1, made)
     await pool.start()
     os.kill(pool.pids[0], signal.SIGSTOP)
-    first = asyncio.create_task(pool.evaluate_batch([(event(1), True)]))
+    waiting = asyncio.create_task(pool.evaluate_batch([(event(1), True)]))
     await asyncio.sleep(0.1)
     os.kill(pool.pids[0], signal.SIGKILL)
     await asyncio.sleep(0.2)
+    return pool, waiting
+
+
+async def test_what_is_given_while_a_worker_is_started_again_is_answered_in_order(rules, policies):
+    pool, first = await killed_at_work(recipe(rules, policies))
     second = asyncio.create_task(pool.evaluate_batch([(event(2), True), (event(3), True)]))
     try:
         answers = await asyncio.wait_for(asyncio.gather(first, second), 60)
@@ -97,13 +103,7 @@ async def test_what_is_given_while_a_worker_is_started_again_is_answered_in_orde
 
 
 async def test_closing_while_a_worker_is_started_again_answers_what_waits(rules, policies):
-    pool = WorkerPool(1, recipe(rules, policies))
-    await pool.start()
-    os.kill(pool.pids[0], signal.SIGSTOP)
-    waiting = asyncio.create_task(pool.evaluate_batch([(event(1), True)]))
-    await asyncio.sleep(0.1)
-    os.kill(pool.pids[0], signal.SIGKILL)
-    await asyncio.sleep(0.2)
+    pool, waiting = await killed_at_work(recipe(rules, policies))
     await pool.close()
     assert await asyncio.wait_for(waiting, 10) == [("WorkerDied", 0.0)]
 

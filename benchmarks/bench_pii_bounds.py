@@ -80,7 +80,7 @@ def main() -> None:
         "presidio": [(exact, "other")],
     }
     for detectors in profiles.values():
-        clock(detectors, "mail jane@example.com, card 4111 1111 1111 1111, call 212-555-0187 \u0663")
+        clock(detectors, "mail jane@example.com, card 4111 1111 1111 1111, call 212-555-0187 \u0663 www.a.com \u0130")
     presidio = reference.engine()
     reference.findings(presidio, "mail jane@example.com")
     print(f"{'64 KB of':<26}{'logs':>9}{'prompts':>9}{'presidio':>10}  ms CPU; bar 50    plain Presidio on 2 KB of it")

@@ -80,8 +80,10 @@ class Engine:
                 findings.append(
                     msgspec.structs.replace(finding, field=place.field, direction=place.direction, role=place.role)
                 )
-            if scanned.unscanned and scanned.unscanned not in unscanned:
-                unscanned.append(scanned.unscanned)
+            if scanned.unscanned:
+                findings.append(_unscanned(place, len(text), scanned.unscanned))
+                if scanned.unscanned not in unscanned:
+                    unscanned.append(scanned.unscanned)
             return scanned.masked
 
         for prepare in self._prepares:
@@ -196,6 +198,22 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
         yield offset, text[offset : offset + PIECE_CHARACTERS]
         offset += step
     yield offset, text[offset:] if offset else text
+
+
+def _unscanned(place: Place, size: int, why: str) -> Finding:
+    """The finding that says that a text was not looked at whole."""
+    return Finding(
+        kind="unscanned",
+        entity="UNSCANNED",
+        detector="engine",
+        score=1.0,
+        field=place.field,
+        direction=place.direction,
+        role=place.role,
+        end=size,
+        length=size,
+        rule=why,
+    )
 
 
 def _unsure(result: PolicyResult, unscanned: Sequence[str]) -> PolicyResult:

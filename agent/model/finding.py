@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-FindingKind: TypeAlias = Literal["pii", "secret", "threat"]
+FindingKind: TypeAlias = Literal["pii", "secret", "threat", "unscanned"]
+"""`unscanned`: a text a part of which was not looked at; `rule` says why, and start and end are the text's."""
 Direction: TypeAlias = Literal["prompt", "completion", "log", "process", "file", "network", "other"]
 
 

@@ -20,7 +20,7 @@ PARSE = 60
 CHECK = 25  # the named rejections of a strict profile, for one match
 # Characters that a backtracking engine looks at in a step, for a pattern of its own and for one that would be linear on
 # ASCII (those are the large ones).
-CHARACTERS, CHARACTERS_OF_LARGE = 32, 12
+CHARACTERS, CHARACTERS_OF_LARGE = 32, 5
 
 
 class Exhausted(Exception):

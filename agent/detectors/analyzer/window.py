@@ -8,7 +8,7 @@ at blanks, and only chunks near a match are split into tokens.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from agent.detectors.analyzer.budget import WINDOW, Budget
@@ -31,7 +31,7 @@ class Windows:
         self._spans = [match.span() for match in _CHUNK.finditer(text)]
         self._starts = [start for start, _ in self._spans]
         self._has_pairs = ":" in text
-        self._pairs: list[tuple[str, str]] | None = None
+        self._pairs: list[tuple[int, str]] | None = None  # chunks with a pair, by number, lower case
         self._pieces: dict[str, bool] = {}
         self._known: dict[tuple[int, int], str] = {}
         self._chunks: dict[int, tuple[int, Tokens]] = {}
@@ -124,12 +124,15 @@ class Windows:
         known = self._pieces.get(word)
         if known is None:
             if self._pairs is None:
-                self._pairs = [(match.group(), match.group().lower()) for match in _PAIR.finditer(self._text)]
+                self._pairs = [
+                    (bisect_left(self._starts, match.start()), match.group().lower())
+                    for match in _PAIR.finditer(self._text)
+                ]
             known = self._pieces[word] = any(
                 word in token.pieces
-                for chunk, lower in self._pairs
+                for number, lower in self._pairs
                 if f"{word}:" in lower or f":{word}" in lower
-                for token in self._split(chunk, self._budget)
+                for token in self._chunk(number)[1]
             )
         return known
 

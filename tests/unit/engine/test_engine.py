@@ -158,6 +158,11 @@ def test_text_over_the_limit_is_cut_out_and_said():
 def test_text_that_a_detector_gave_up_on_is_not_passed_on():
     evaluation = engine(Words(unscanned="regex_timeout")).evaluate(log("secret thing"))
     assert evaluation.unscanned == ("regex_timeout",)
+    told = [one for one in evaluation.findings if one.kind == "unscanned"]
+    assert [(one.entity, one.rule, one.field, one.start, one.end) for one in told] == [
+        ("UNSCANNED", "regex_timeout", "log.text", 0, 12)
+    ]
+    assert told[0].fingerprint == ""
     assert evaluation.event.body.text == "[UNSCANNED]"
 
 

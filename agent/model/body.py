@@ -40,6 +40,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     address: str = ""
     port: int = 0
     names: tuple[str, ...] = ()  # candidate DNS names, none certain
+    names_origin: str = ""  # who says so: observer, dns (answers this pod got) or dns-node (answers others got)
     namespace: str = ""
     pod: str = ""
     workload: str = ""
@@ -94,6 +95,12 @@ class NetworkActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag=
     direction: str = ""  # egress, ingress or ""
     drop_reason: str = ""
     is_reply: bool | None = None
+    is_opening: bool = False  # the first packet of a connection (SYN without ACK), or a verdict on it
+    observation: str = ""  # what kind of sighting, in Cilium's words: drop, trace, policy-verdict, l7 ...
+    count: int = 1  # sightings that were folded into this one
+    denials: int = 0  # of this client in the window up to now, this one included; the pipeline fills these in
+    denied_destinations: int = 0
+    window_seconds: int = 0
     process: Process | None = None
     observer_policy: str = ""
     tags: tuple[str, ...] = ()
@@ -189,6 +196,7 @@ class LossReport(Struct, frozen=True, kw_only=True, tag_field="class", tag="loss
     reason: str
     count: int = 0
     is_lower_bound: bool = False
+    gap_seconds: float = 0.0  # how long nothing was seen, for a connection that broke
     window_count: int = 0
     window_seconds: int = 0
 
@@ -198,6 +206,7 @@ class StatusReport(Struct, frozen=True, kw_only=True, tag_field="class", tag="st
 
     component: str
     state: str
+    subject: str = ""  # what is in that state, if not the component itself: a tracing policy, a node
     detail: Text = ""
 
 

@@ -16,15 +16,12 @@ from agent.model import (
     Endpoint,
     Event,
     FileActivity,
-    KernelActivity,
     LossReport,
-    NetworkActivity,
     Process,
     ProcessActivity,
     Resource,
     Sensitive,
     StatusReport,
-    Text,
     event_id,
 )
 from agent.sources.protojson import (
@@ -39,9 +36,21 @@ from agent.sources.protojson import (
     texts,
     time_unix_nano,
 )
-from agent.sources.tetragon.hooks import MEANINGS, permission_action, plain_name
+from agent.sources.tetragon.meaning import (
+    FILES,
+    SOCKETS,
+    Argument,
+    Hook,
+    Socket,
+    hook_body,
+    sensitive,
+    tetragon_id,
+    user_probe_body,
+)
 
 _ENVELOPE = frozenset({"node_name", "time", "aggregation_info", "cluster_name", "node_labels"})
+_NAMES = ("function_name", "event", "symbol", "name", "path")
+_NUMBERS = frozenset({"int_arg", "uint_arg", "size_arg", "long_arg"})
 
 
 def event_from_json(line: bytes, observed_time_unix_nano: int = 0) -> Event | DecodeError:
@@ -54,14 +63,26 @@ def event_from_json(line: bytes, observed_time_unix_nano: int = 0) -> Event | De
         unknown = any(key not in _ENVELOPE for key in response)
         return DecodeError(name="unknown_member" if unknown else "no_event")
     payload = mapping(response, member)
+    acting = mapping(payload, "process")
+    body = _BODIES[member](payload)
+    when = time_unix_nano(text(response, "time") or text(payload, "time"))
+    node = text(response, "node_name").rpartition("/")[2]
+    identifier = event_id(b"tetragon", line.strip())
+    if when:
+        identifier = tetragon_id(member, when, node, _process(acting), integer(acting, "tid"), _function_of(payload))
     return Event(
-        id=event_id(b"tetragon", line.strip()),
+        id=identifier,
         source="tetragon",
-        body=_BODIES[member](payload),
-        resource=_resource(mapping(payload, "process"), text(response, "node_name")),
-        time_unix_nano=time_unix_nano(text(response, "time") or text(payload, "time")),
+        body=body,
+        resource=_resource(acting, node),
+        time_unix_nano=when,
         observed_time_unix_nano=observed_time_unix_nano,
     )
+
+
+def _function_of(payload: Json) -> str:
+    """What tells two hooks of one moment apart."""
+    return next((name for key in _NAMES if (name := text(payload, key))), "")
 
 
 def _resource(process: Json, node: str) -> Resource:
@@ -69,7 +90,7 @@ def _resource(process: Json, node: str) -> Resource:
     container = mapping(pod, "container")
     identifier = text(container, "id")
     return Resource(
-        node=node.rpartition("/")[2],
+        node=node,
         namespace=text(pod, "namespace"),
         pod=text(pod, "name"),
         pod_uid=text(pod, "uid"),
@@ -82,10 +103,6 @@ def _resource(process: Json, node: str) -> Resource:
     )
 
 
-def _text(value: str) -> Text:
-    return Sensitive(value) if value else ""
-
-
 def _process(value: Json) -> Process:
     properties = mapping(value, "binary_properties")
     inode = mapping(mapping(properties, "file"), "inode")
@@ -94,12 +111,12 @@ def _process(value: Json) -> Process:
         exec_id=text(value, "exec_id"),
         pid=integer(value, "pid"),
         uid=integer(value, "uid", -1),
-        binary=_text(text(value, "binary")),
-        arguments=_text(text(value, "arguments")),
+        binary=sensitive(text(value, "binary")),
+        arguments=sensitive(text(value, "arguments")),
         environment={
             text(item, "Key"): Sensitive(text(item, "Value")) for item in mappings(value, "environment_variables")
         },
-        cwd=_text(text(value, "cwd")),
+        cwd=sensitive(text(value, "cwd")),
         start_time_unix_nano=time_unix_nano(text(value, "start_time")),
         parent_exec_id=text(value, "parent_exec_id"),
         is_injected=in_container and boolean(value, "in_init_tree") is False,
@@ -138,24 +155,35 @@ def _bytes_text(encoded: str) -> str:
         return ""
 
 
-def _argument_text(argument: Json) -> Text:
-    """One hook argument as text, for people and for the detectors."""
-    for member, value in argument.items():
-        if member == "label":
-            continue
-        match value:
-            case dict():
-                return _text(_object_argument(member, value))
-            case str():
-                return _text(_bytes_text(value) if member == "bytes_arg" else value)
-            case None | list():
-                return ""
-            case _:
-                return str(value)
-    return ""
+def _argument(value: Json) -> Argument:
+    """One hook argument; the member's name is its kind, the label beside it is not."""
+    kind = next((member for member in value if member != "label"), "")
+    inner = value.get(kind)
+    if isinstance(inner, dict):
+        path = text(inner, "path") if kind in FILES else ""
+        permission = text(inner, "permission") if kind in FILES else ""
+        endpoints = _socket(inner) if kind in SOCKETS else None
+        return Argument(kind, sensitive(_object_text(kind, inner)), path, permission, endpoints)
+    if kind in _NUMBERS:
+        number = integer(value, kind)
+        return Argument(kind, str(number) if not isinstance(inner, (list, type(None))) else "", number=number)
+    if isinstance(inner, str):
+        return Argument(kind, sensitive(_bytes_text(inner) if kind == "bytes_arg" else inner))
+    return Argument(kind, "" if inner is None or isinstance(inner, list) else str(inner))
 
 
-def _object_argument(member: str, value: Json) -> str:
+def _socket(value: Json) -> Socket:
+    return Socket(
+        Endpoint(address=text(value, "saddr"), port=integer(value, "sport")),
+        Endpoint(
+            address=text(value, "daddr") or text(value, "addr"),
+            port=integer(value, "dport") or integer(value, "port"),
+        ),
+        text(value, "protocol").removeprefix("IPPROTO_").lower(),
+    )
+
+
+def _object_text(member: str, value: Json) -> str:
     if member == "truncated_bytes_arg":
         return _bytes_text(text(value, "bytes_arg"))
     if "path" in value:
@@ -167,115 +195,37 @@ def _object_argument(member: str, value: Json) -> str:
     return " ".join(f"{key}={item}" for key, item in value.items() if isinstance(item, (str, int)))
 
 
-def _first(arguments: list[Json], *members: str) -> Json:
-    for argument in arguments:
-        for member in members:
-            if member in argument:
-                return mapping(argument, member)
-    return {}
+def _hook(payload: Json, function: str) -> Hook:
+    arguments = [_argument(argument) for argument in mappings(payload, "args")]
+    return Hook(function, arguments, text(payload, "policy_name"), texts(payload, "tags"))
 
 
-def _hook(payload: Json, function: str) -> Body:
-    """The body for a kprobe, tracepoint or LSM hook."""
-    name = plain_name(function)
-    arguments = mappings(payload, "args")
-    policy, tags = text(payload, "policy_name"), texts(payload, "tags")
-    process, parent = mapping(payload, "process"), mapping(payload, "parent")
-    spoken = tuple(_argument_text(argument) for argument in arguments)
-    file = _first(arguments, "file_arg", "path_arg", "linux_binprm_arg")
-    socket = _first(arguments, "sock_arg", "skb_arg", "sockaddr_arg")
-    meaning = MEANINGS.get(name)
-    if name == "file_permission":
-        mask = next((integer(argument, "int_arg") for argument in arguments if "int_arg" in argument), 0)
-        meaning = ("file", permission_action(mask))
-    if meaning is None and file:
-        meaning = ("file", "other")
-    if meaning is None and socket:
-        meaning = ("network", "other")
-    match meaning:
-        case ("file", action):
-            path = text(file, "path") or next(
-                (text(item, "string_arg") for item in arguments if "string_arg" in item), ""
-            )
-            return FileActivity(
-                action=action,
-                path=_text(path),
-                permission=text(file, "permission"),
-                process=_optional_process(process),
-                parent=_optional_process(parent),
-                function=function,
-                observer_policy=policy,
-                tags=tags,
-            )
-        case ("network", action) if socket:
-            return NetworkActivity(
-                action=action,
-                source=Endpoint(address=text(socket, "saddr"), port=integer(socket, "sport")),
-                destination=Endpoint(
-                    address=text(socket, "daddr") or text(socket, "addr"),
-                    port=integer(socket, "dport") or integer(socket, "port"),
-                ),
-                protocol=text(socket, "protocol").removeprefix("IPPROTO_").lower(),
-                process=_optional_process(process),
-                observer_policy=policy,
-                tags=tags,
-            )
-        case ("process", action):
-            return ProcessActivity(
-                action=action,
-                process=_process(process),
-                parent=_optional_process(parent),
-                function=function,
-                arguments=spoken,
-                observer_policy=policy,
-                tags=tags,
-            )
-    return KernelActivity(
-        function=function,
-        arguments=spoken,
-        process=_optional_process(process),
-        parent=_optional_process(parent),
-        observer_policy=policy,
-        tags=tags,
-    )
+def _ends(payload: Json) -> tuple[Process | None, Process | None]:
+    return _optional_process(mapping(payload, "process")), _optional_process(mapping(payload, "parent"))
 
 
 def _tracepoint(payload: Json) -> Body:
-    return _hook(payload, text(payload, "event") or text(payload, "subsys"))
+    return hook_body(_hook(payload, text(payload, "event") or text(payload, "subsys")), *_ends(payload))
 
 
 def _function(payload: Json) -> Body:
-    return _hook(payload, text(payload, "function_name"))
+    return hook_body(_hook(payload, text(payload, "function_name")), *_ends(payload))
 
 
 def _user_probe(payload: Json) -> Body:
     symbol = text(payload, "symbol") or ":".join(filter(None, (text(payload, "provider"), text(payload, "name"))))
-    return KernelActivity(
-        function=symbol,
-        arguments=(
-            _text(text(payload, "path")),
-            *(_argument_text(argument) for argument in mappings(payload, "args")),
-        ),
-        process=_optional_process(mapping(payload, "process")),
-        parent=_optional_process(mapping(payload, "parent")),
-        observer_policy=text(payload, "policy_name"),
-        tags=texts(payload, "tags"),
-    )
+    return user_probe_body(symbol, text(payload, "path"), _hook(payload, symbol), *_ends(payload))
 
 
 def _loader(payload: Json) -> Body:
-    return FileActivity(
-        action="map",
-        path=_text(text(payload, "path")),
-        process=_optional_process(mapping(payload, "process")),
-        parent=_optional_process(mapping(payload, "parent")),
-        function="loader",
-    )
+    process, parent = _ends(payload)
+    path = sensitive(text(payload, "path"))
+    return FileActivity(action="map", path=path, process=process, parent=parent, function="loader")
 
 
 def _throttle(payload: Json) -> Body:
     state = text(payload, "type").removeprefix("THROTTLE_").lower() or "unknown"
-    return StatusReport(component="tetragon", state=f"throttle_{state}", detail=_text(text(payload, "cgroup")))
+    return StatusReport(component="tetragon", state=f"throttle_{state}", detail=sensitive(text(payload, "cgroup")))
 
 
 def _rate_limit(payload: Json) -> Body:

@@ -101,7 +101,7 @@ def test_drop_reasons_keep_unknown_numbers(members, reason):
 
 def test_losses_and_states():
     assert decode({"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": "12"}}).body == LossReport(
-        origin="hubble", reason="hubble_ring_buffer", count=12
+        origin="hubble", reason="hubble_ring_buffer", count=12, is_lower_bound=True
     )
     status = decode({"node_status": {"state_change": "NODE_UNAVAILABLE", "node_names": ["n"]}}).body
     assert isinstance(status, StatusReport)

@@ -1,0 +1,135 @@
+"""The same calls through grpcio: unary calls always, streams where the configuration asks for it.
+
+One channel for each set of certificate bytes: when the files change, the next call makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from agent.sources.rpc.connection import Connection
+from agent.sources.rpc.transport import Code, RpcError, Stream
+
+
+def _error(error: grpc.aio.AioRpcError) -> RpcError:
+    number = error.code().value[0]
+    return RpcError(Code(number), error.details() or "")
+
+
+class GrpcioStream:
+    """A `Stream` of grpcio.  Messages are read one by one in the background and taken together."""
+
+    def __init__(self, call: Any, limit: int = 2048) -> None:
+        self._call = call
+        self._messages: asyncio.Queue[bytes | None] = asyncio.Queue(limit)
+        self._error: RpcError | None = None
+        self._is_over = False
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._call:
+                await self._messages.put(message)
+        except grpc.aio.AioRpcError as error:
+            self._error = _error(error)
+        except asyncio.CancelledError:
+            self._error = RpcError(Code.CANCELLED, "cancelled by us")
+        await self._messages.put(None)
+
+    async def batch(self) -> list[bytes] | None:
+        messages: list[bytes] = []
+        while not self._is_over and (not messages or not self._messages.empty()):
+            message = await self._messages.get()
+            if message is None:
+                self._is_over = True
+            else:
+                messages.append(message)
+        if messages:
+            return messages
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def take_oversized(self) -> int:
+        return 0  # grpcio ends the stream with RESOURCE_EXHAUSTED instead
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        del timeout_seconds
+        return not self._call.done()
+
+    async def close(self) -> None:
+        self._call.cancel()
+        while not self._reading.done():
+            while not self._messages.empty():
+                self._messages.get_nowait()
+            await asyncio.sleep(0)
+            await asyncio.wait([self._reading], timeout=0.05)
+        self._is_over = True
+        self._error = self._error or RpcError(Code.CANCELLED, "cancelled by us")
+
+
+class GrpcioTransport:
+    """A `Transport` of grpcio."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._channel: grpc.aio.Channel | None = None
+        self._made_of: object = None
+
+    async def _current(self) -> grpc.aio.Channel:
+        place = self._connection
+        files = place.tls_bytes()
+        if self._channel is not None and files == self._made_of:
+            return self._channel
+        if self._channel is not None:
+            await self._channel.close()
+        size = place.config.max_message_bytes
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", size),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_retries", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        target = f"unix:{place.path}" if place.path else place.config.address
+        if files is None:
+            if place.path:
+                options.append(("grpc.default_authority", place.authority))
+            self._channel = grpc.aio.insecure_channel(target, options=options)
+        else:
+            ca, key, certificate = files
+            if place.server_name and place.server_name != place.host:
+                options.append(("grpc.ssl_target_name_override", place.server_name))
+            credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
+        self._made_of = files
+        return self._channel
+
+    async def unary(self, method: str, request: bytes, timeout_seconds: float) -> bytes:
+        channel = await self._current()
+        try:
+            answer: bytes = await channel.unary_unary(method)(request, timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from error
+        return answer
+
+    async def stream(self, method: str, request: bytes) -> Stream:
+        channel = await self._current()
+        try:
+            async with asyncio.timeout(self._connection.config.connect_seconds):
+                await channel.channel_ready()
+        except TimeoutError as error:
+            # A channel that could not connect waits before it tries again: the next attempt begins anew.
+            await self.close()
+            seconds = self._connection.config.connect_seconds
+            raise RpcError(Code.UNAVAILABLE, f"no connection in {seconds:g} s") from error
+        return GrpcioStream(channel.unary_stream(method)(request))
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None

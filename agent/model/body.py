@@ -66,6 +66,7 @@ class ProcessActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag=
     arguments: tuple[Text, ...] = ()
     exit_code: int = 0
     signal: str = ""
+    count: int = 1
     observer_policy: str = ""  # the TracingPolicy or probe that reported it
     tags: tuple[str, ...] = ()
 
@@ -181,6 +182,7 @@ class KernelActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="
     arguments: tuple[Text, ...] = ()
     process: Process | None = None
     parent: Process | None = None
+    count: int = 1
     observer_policy: str = ""
     tags: tuple[str, ...] = ()
 

@@ -106,3 +106,14 @@ class Port:
 
     def read(self, count: int = 1) -> None:
         self._ledger.source(self._source).read += count
+
+    def set_aside(self, reason: str, count: int = 1) -> None:
+        self._ledger.source(self._source).set_aside[reason] += count
+
+    def reported(self, count: int = 1) -> None:
+        self._ledger.source(self._source).reported += count
+
+    def connected(self, is_up: bool) -> None:
+        account = self._ledger.source(self._source)
+        account.connections += is_up
+        account.is_connected = is_up

@@ -53,9 +53,25 @@ class Output(Protocol):
         """Count units of input read (lines, messages), whatever became of them."""
         ...
 
+    def set_aside(self, reason: str, count: int = 1) -> None:
+        """Count input that became no event of its own: seen before, folded into another, not asked for."""
+        ...
+
+    def reported(self, count: int = 1) -> None:
+        """Count events that the source made itself and did not read: losses, states of its peer."""
+        ...
+
+    def connected(self, is_up: bool) -> None:
+        """Tell whether the peer is reachable, for a source that has one."""
+        ...
+
 
 class Source(Protocol):
-    """An adapter that makes events."""
+    """An adapter that makes events.
+
+    A source may have an attribute `when_full` (`block` or `drop_newest`): what it wants where the configuration says
+    nothing.
+    """
 
     @property
     def name(self) -> str: ...

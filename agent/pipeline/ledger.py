@@ -24,6 +24,10 @@ class Account:
     dropped: Counter[DropReason] = field(default_factory=Counter)
     decode_errors: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
+    set_aside: Counter[str] = field(default_factory=Counter)
+    reported: int = 0  # events the source made itself
+    connections: int = 0
+    is_connected: bool | None = None  # None for a source without a peer
     in_flight: int = 0
 
     @property

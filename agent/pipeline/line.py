@@ -182,7 +182,8 @@ class Line:
             await asyncio.wait(self._settling)
 
     async def _read(self, source: Source) -> None:
-        port = Port(source.name, self._channel, self.ledger, self._settings.when_full.get(source.name, "block"))
+        wanted: WhenFull = getattr(source, "when_full", "block")
+        port = Port(source.name, self._channel, self.ledger, self._settings.when_full.get(source.name, wanted))
         try:
             await source.run(port)
         except Exception as error:  # noqa: BLE001 - a task boundary: one source's bug does not stop the others

@@ -32,6 +32,17 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow(
         "reeve_decode_errors", "counter", ("source", "error"), "Input that became no event, by the error's name."
     ),
+    MetricRow(
+        "reeve_source_set_aside",
+        "counter",
+        ("source", "reason"),
+        "Input that became no event of its own: duplicates, folded repetitions, what was not asked for.",
+    ),
+    MetricRow(
+        "reeve_source_reported", "counter", ("source",), "Events the source made itself: losses, states of its peer."
+    ),
+    MetricRow("reeve_source_connected", "gauge", ("source",), "1 while the source's stream stands."),
+    MetricRow("reeve_source_connections", "counter", ("source",), "Times the source's stream was set up."),
     MetricRow("reeve_events_admitted", "counter", ("source",), "Events that a source handed to the pipeline."),
     MetricRow(
         "reeve_events_ended", "counter", ("source", "outcome"), "Events by outcome: delivered, rejected, errored."
@@ -112,6 +123,18 @@ class AgentCollector(Collector):
                 ((name, error), count)
                 for name, one in sources.items()
                 for error, count in list(one.decode_errors.items())
+            ],
+            "reeve_source_set_aside": [
+                ((name, reason), count)
+                for name, one in sources.items()
+                for reason, count in list(one.set_aside.items())
+            ],
+            "reeve_source_reported": [((name,), one.reported) for name, one in sources.items() if one.reported],
+            "reeve_source_connected": [
+                ((name,), float(one.is_connected)) for name, one in sources.items() if one.is_connected is not None
+            ],
+            "reeve_source_connections": [
+                ((name,), one.connections) for name, one in sources.items() if one.is_connected is not None
             ],
             "reeve_events_admitted": [((name,), one.admitted) for name, one in sources.items()],
             "reeve_events_ended": [

@@ -34,6 +34,10 @@ class MemoryOutput:
         self.settled: list[tuple[Batch, Outcome]] = []
         self.decode_errors: Counter[str] = Counter()
         self.lines_read = 0
+        self.aside: Counter[str] = Counter()
+        self.connections = 0
+        self.events_reported = 0
+        self.is_connected = False
         self.most_unsettled = 0
         self._decide = decide or (lambda _: Outcome.DELIVERED)
         self._pause_seconds = pause_seconds
@@ -77,6 +81,16 @@ class MemoryOutput:
 
     def read(self, count: int = 1) -> None:
         self.lines_read += count
+
+    def set_aside(self, reason: str, count: int = 1) -> None:
+        self.aside[reason] += count
+
+    def reported(self, count: int = 1) -> None:
+        self.events_reported += count
+
+    def connected(self, is_up: bool) -> None:
+        self.connections += is_up
+        self.is_connected = is_up
 
 
 class ListSource:

@@ -1,5 +1,10 @@
-"""Hubble's flows.  Here: the decoder of their JSON form, which `replay` uses too."""
+"""Hubble's flows: a live stream (`source`), and the decoder of their JSON form, which `replay` uses too."""
 
+from agent.plugins import Spec
+from agent.sources.hubble.config import HubbleConfig
 from agent.sources.hubble.decode import event_from_json
+from agent.sources.hubble.source import HubbleSource, build
 
-__all__ = ["event_from_json"]
+SPEC: Spec[HubbleSource] = Spec("hubble", HubbleConfig, build)
+
+__all__ = ["SPEC", "event_from_json"]

@@ -6,6 +6,7 @@ protos/hubble_view.proto: the same bytes come with flow after flow, so they are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import DecodeError as ProtobufError
@@ -53,13 +54,17 @@ def _named(names: dict[int, str], number: int) -> str:
 class WireDecoder:
     """Decodes one stream.  Not for several threads at once."""
 
-    def __init__(self, remembered: int = _REMEMBERED) -> None:
+    def __init__(
+        self, wanted: Callable[[view.Flow, tuple[Peer, Peer]], bool] | None = None, remembered: int = _REMEMBERED
+    ) -> None:
+        """`wanted` says whether a flow was asked for; None takes all."""
+        self._wanted = wanted
         self._limit = remembered
         self._young: dict[bytes, Peer] = {}
         self._old: dict[bytes, Peer] = {}
 
-    def event(self, message: bytes, observed_time_unix_nano: int = 0) -> Event | DecodeError:
-        """One GetFlowsResponse to an event."""
+    def event(self, message: bytes, observed_time_unix_nano: int = 0) -> Event | DecodeError | None:
+        """One GetFlowsResponse to an event; None for a flow that was not asked for."""
         try:
             response = view.Response.FromString(message)
             member = response.WhichOneof("response_types")
@@ -74,6 +79,10 @@ class WireDecoder:
                     stamp = flow.time
                 node = (response.node_name or flow.node_name).rpartition("/")[2]
                 when = stamp.seconds * 1_000_000_000 + stamp.nanos
+                if self._wanted is not None:
+                    peers = self._peer(flow.source), self._peer(flow.destination)
+                    if not self._wanted(flow, peers):
+                        return None
                 facts = self.facts(flow)
                 body, resource = flow_body(facts, node)
                 identifier = flow_id(flow.uuid, when, node, facts)

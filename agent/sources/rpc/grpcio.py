@@ -1,23 +1,27 @@
 """The same calls through grpcio: unary calls always, streams where the configuration asks for it.
 
-One channel for each set of certificate bytes: when the files change, the next call makes a new one.
+One channel for each set of certificate bytes: when the files change, the next call makes a new one.  grpcio itself is
+imported with the first call: it is large, and who only reads a recorded file does without.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-import grpc
-import grpc.aio
+from typing import TYPE_CHECKING, Any
 
 from agent.sources.rpc.connection import Connection
 from agent.sources.rpc.transport import Code, RpcError, Stream
 
+if TYPE_CHECKING:
+    import grpc.aio
 
-def _error(error: grpc.aio.AioRpcError) -> RpcError:
-    number = error.code().value[0]
-    return RpcError(Code(number), error.details() or "")
+
+def _error(error: Exception) -> RpcError:
+    """Ours for an AioRpcError of grpcio; anything else is raised again."""
+    code = getattr(error, "code", None)
+    if code is None:
+        raise error
+    return RpcError(Code(code().value[0]), str(getattr(error, "details", str)() or ""))
 
 
 class GrpcioStream:
@@ -34,10 +38,10 @@ class GrpcioStream:
         try:
             async for message in self._call:
                 await self._messages.put(message)
-        except grpc.aio.AioRpcError as error:
-            self._error = _error(error)
         except asyncio.CancelledError:
             self._error = RpcError(Code.CANCELLED, "cancelled by us")
+        except Exception as error:  # noqa: BLE001 - grpcio's errors have no base we may import here
+            self._error = _error(error)
         await self._messages.put(None)
 
     async def batch(self) -> list[bytes] | None:
@@ -81,6 +85,8 @@ class GrpcioTransport:
         self._made_of: object = None
 
     async def _current(self) -> grpc.aio.Channel:
+        import grpc.aio
+
         place = self._connection
         files = place.tls_bytes()
         if self._channel is not None and files == self._made_of:
@@ -113,7 +119,7 @@ class GrpcioTransport:
         channel = await self._current()
         try:
             answer: bytes = await channel.unary_unary(method)(request, timeout=timeout_seconds)
-        except grpc.aio.AioRpcError as error:
+        except Exception as error:
             raise _error(error) from error
         return answer
 

@@ -1,5 +1,10 @@
-"""Tetragon's events.  Here: the decoder of its JSON form, which `replay` uses too."""
+"""Tetragon's events: a live stream (`source`), and the decoder of its JSON form, which `replay` uses too."""
 
+from agent.plugins import Spec
+from agent.sources.tetragon.config import TetragonConfig
 from agent.sources.tetragon.decode import event_from_json
+from agent.sources.tetragon.source import TetragonSource, build
 
-__all__ = ["event_from_json"]
+SPEC: Spec[TetragonSource] = Spec("tetragon", TetragonConfig, build)
+
+__all__ = ["SPEC", "event_from_json"]

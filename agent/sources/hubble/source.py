@@ -1,0 +1,245 @@
+"""The live stream of Hubble's flows, from a node's agent or through relay, and what was lost of them.
+
+Hubble can be asked again for what its ring still holds: after a break the stream goes on from the last flow, and what
+comes twice is set aside.  If nothing comes twice, continuity is not proven, and that is a loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import structlog
+from google.protobuf.message import DecodeError as ProtobufError
+
+from agent._pb import observer_pb2
+from agent.model import Body, DecodeError, Event, LossReport, Resource, StatusReport, event_id
+from agent.pipeline import Output, WhenFull
+from agent.plugins import Surroundings
+from agent.sources.hubble.config import HubbleConfig, server_name
+from agent.sources.hubble.filters import wanted
+from agent.sources.hubble.seen import Seen
+from agent.sources.hubble.wire import WireDecoder, agent_event
+from agent.sources.rpc import Backoff, Code, RpcError, Transport, transport_for
+from agent.sources.rpc.following import Following, Watch
+
+log = structlog.get_logger("reeve.hubble")
+
+SERVICE = "/observer.Observer/"
+_UNARY_SECONDS = 10.0
+_PARCEL = 256
+# Lost events come one by one and by the thousand: one report for each reason in this time.
+_LOSS_SECONDS = 1.0
+# A filtered stream may be silent although the server sees flows; a new connection, which loses nothing, makes sure.
+_SURE_SECONDS = 300.0
+_GONE = frozenset({"node_unavailable", "node_gone", "node_error"})
+
+
+class HubbleSource:
+    """A `Follower` of GetFlows, and of GetAgentEvents beside it."""
+
+    when_full: WhenFull = "block"  # the ring waits, and says what it could not hold
+
+    def __init__(self, config: HubbleConfig, name: str, node: str, transport: Transport | None = None) -> None:
+        self.name = name
+        self._config = config
+        self._node = node
+        self._transport = transport or transport_for(config)
+        request = config.request()
+        self._decoder = WireDecoder(wanted(request.whitelist, request.blacklist))
+        self._seen = Seen()
+        self._out: Output | None = None
+        self._latest = 0  # event time of the newest flow, nanoseconds
+        self._gap: float | None = None  # seconds of a break that is not known to be closed
+        self._lost: Counter[tuple[str, str]] = Counter()  # (reason, node)
+        self._flows_seen = -1
+        self._sure_at = 0.0
+        self._is_masked = True
+        self._reports = 0
+        backoff = Backoff(config.retry_first_seconds, config.retry_longest_seconds)
+        self._following = Following(
+            self._transport, self, Watch(name, f"{SERVICE}GetFlows", config.idle_seconds), backoff
+        )
+        self._agent: Following | None = None
+        if config.agent_events:
+            watch = Watch(f"{name}/agent-events", f"{SERVICE}GetAgentEvents", 3600.0, is_optional=True)
+            again = Backoff(config.retry_first_seconds, config.retry_longest_seconds)
+            self._agent = Following(self._transport, _AgentEvents(self), watch, again)
+
+    async def run(self, out: Output) -> None:
+        self._out = out
+        beside = [asyncio.create_task(self._tell_losses())]
+        if self._agent is not None:
+            beside.append(asyncio.create_task(self._agent.run()))
+        try:
+            await self._following.run()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._transport.close()
+        await self._flush_losses()
+
+    async def stop(self) -> None:
+        await self._following.stop()
+        if self._agent is not None:
+            await self._agent.stop()
+
+    # ------------------------------------------------------------- follower
+
+    def request(self) -> bytes:
+        since = 0
+        if self._latest:
+            since = self._latest - int(self._config.overlap_seconds * 1e9)
+        elif self._config.since_seconds:
+            since = time.time_ns() - int(self._config.since_seconds * 1e9)
+        return self._config.request(since, is_masked=self._is_masked).SerializeToString()
+
+    async def connected(self, gap_seconds: float, reason: str) -> None:
+        self._output.connected(True)
+        self._sure_at = time.monotonic()
+        self._flows_seen = -1
+        if reason == "invalid_argument" and self._is_masked:
+            # A server that does not know a path of the mask refuses the call; it sends whole flows then.
+            self._is_masked = False
+            log.warning("Hubble refuses the field mask; whole flows are asked for.", source=self.name)
+        if reason:
+            self._gap = (self._gap or 0.0) + gap_seconds
+
+    async def disconnected(self) -> None:
+        self._output.connected(False)
+
+    async def take(self, messages: list[bytes], oversized: int) -> None:
+        out = self._output
+        out.read(len(messages) + oversized)
+        if oversized:
+            out.decode_error("message_too_large", oversized)
+        events: list[Event] = []
+        aside: Counter[str] = Counter()
+        wall = time.time_ns()
+        for message in messages:
+            one = self._decoder.event(message, wall)
+            if one is None:
+                aside["not_asked_for"] += 1
+            elif isinstance(one, DecodeError):
+                out.decode_error(one.name)
+            elif isinstance(one.body, LossReport):
+                aside["summed_loss"] += 1
+                self._lost[one.body.reason, one.resource.node] += one.body.count
+            elif isinstance(one.body, StatusReport):
+                events.append(one)
+                if one.body.state in _GONE:
+                    self._lost[one.body.state, one.resource.node] += 0
+            else:
+                self._latest = max(self._latest, one.time_unix_nano)
+                verdict = self._seen.look(one)
+                if verdict == "new":
+                    events.append(one)
+                else:
+                    aside[verdict] += 1
+        for reason, count in aside.items():
+            out.set_aside(reason, count)
+        if self._gap is not None and (events or aside):
+            await self._close_gap(is_proven=aside["duplicate"] > 0)
+        for start in range(0, len(events), _PARCEL):
+            await out.send(events[start : start + _PARCEL])
+
+    async def still_there(self) -> None:
+        answer = await self._transport.unary(f"{SERVICE}ServerStatus", b"", _UNARY_SECONDS)
+        try:
+            seen = observer_pb2.ServerStatusResponse.FromString(answer).seen_flows
+        except ProtobufError as error:
+            raise RpcError(Code.INTERNAL, "ServerStatus does not decode") from error
+        has_grown = 0 <= self._flows_seen < seen
+        self._flows_seen = seen
+        is_filtered = bool(self._config.whitelist or self._config.blacklist)
+        if has_grown and (not is_filtered or time.monotonic() - self._sure_at > _SURE_SECONDS):
+            raise RpcError(Code.UNAVAILABLE, "silent although the server sees flows")
+
+    # --------------------------------------------------------------- beside
+
+    @property
+    def _output(self) -> Output:
+        assert self._out is not None
+        return self._out
+
+    async def _close_gap(self, *, is_proven: bool) -> None:
+        gap, self._gap = self._gap or 0.0, None
+        if is_proven:
+            return
+        await self.report(
+            LossReport(origin="hubble", reason="reconnect_gap", is_lower_bound=True, gap_seconds=round(gap, 3))
+        )
+
+    async def report(self, body: Body, node: str = "") -> None:
+        """An event that we make: a loss, a state."""
+        self._reports += 1
+        now = time.time_ns()
+        node = node or self._node
+        event = Event(
+            id=event_id(b"hubble-report", node.encode(), f"{now}:{self._reports}".encode()),
+            source="hubble",
+            body=body,
+            resource=Resource(node=node),
+            time_unix_nano=now,
+            observed_time_unix_nano=now,
+        )
+        self._output.reported()
+        await self._output.send([event])
+
+    async def pass_on(self, messages: list[bytes]) -> None:
+        """Agent events: policies that changed, endpoints that came and went."""
+        out = self._output
+        out.read(len(messages))
+        wall = time.time_ns()
+        events = []
+        for message in messages:
+            one = agent_event(message, wall)
+            if isinstance(one, DecodeError):
+                out.decode_error(one.name)
+            elif self._seen.look(one) == "new":
+                events.append(one)
+            else:
+                out.set_aside("duplicate")
+        await out.send(events)
+
+    async def _tell_losses(self) -> None:
+        while True:
+            await asyncio.sleep(_LOSS_SECONDS)
+            await self._flush_losses()
+
+    async def _flush_losses(self) -> None:
+        lost, self._lost = self._lost, Counter()
+        for (reason, node), count in lost.items():
+            await self.report(LossReport(origin="hubble", reason=reason, count=count, is_lower_bound=True), node)
+
+
+class _AgentEvents:
+    """A `Follower` that hands everything to its source."""
+
+    def __init__(self, source: HubbleSource) -> None:
+        self._source = source
+
+    def request(self) -> bytes:
+        return observer_pb2.GetAgentEventsRequest(follow=True).SerializeToString()
+
+    async def connected(self, gap_seconds: float, reason: str) -> None:
+        """The flows' stream tells of gaps."""
+
+    async def disconnected(self) -> None:
+        """The flows' stream tells of gaps."""
+
+    async def take(self, messages: list[bytes], oversized: int) -> None:
+        del oversized  # an agent event is small
+        await self._source.pass_on(messages)
+
+    async def still_there(self) -> None:
+        await self._source.still_there()
+
+
+def build(config: HubbleConfig, name: str, surroundings: Surroundings) -> HubbleSource:
+    if config.tls is not None and config.tls.server_name == "auto":
+        tls = config.tls.model_copy(update={"server_name": server_name(surroundings.node, config.cluster)})
+        config = config.model_copy(update={"tls": tls})
+    return HubbleSource(config, name, surroundings.node)

@@ -1,0 +1,195 @@
+"""The live stream of a Tetragon daemon: events, what was lost of them, and the state of its tracing policies.
+
+Nothing can be read again, so what does not fit is dropped and counted here, where it can be, and not silently there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+
+import structlog
+from google.protobuf.message import DecodeError as ProtobufError
+
+from agent.model import Body, DecodeError, Event, LossReport, Resource, StatusReport, event_id
+from agent.pipeline import Output, WhenFull
+from agent.plugins import Surroundings
+from agent.sources.rpc import Backoff, RpcError, Transport, transport_for
+from agent.sources.rpc.following import Following, Watch
+from agent.sources.tetragon.config import TetragonConfig
+from agent.sources.tetragon.folding import Folding
+from agent.sources.tetragon.losses import LARGEST_PAGE, LossCounters
+from agent.sources.tetragon.policies import PolicyWatch
+from agent.sources.tetragon.processes import ProcessTree
+from agent.sources.tetragon.wire import WireDecoder
+
+log = structlog.get_logger("reeve.tetragon")
+
+SERVICE = "/tetragon.FineGuidanceSensors/"
+_UNARY_SECONDS = 10.0
+# A parcel is evaluated as a whole: a larger one makes its first event wait for its last.
+_PARCEL = 256
+
+
+class TetragonSource:
+    """A `Follower` of GetEvents, and the questions asked beside it."""
+
+    when_full: WhenFull = "drop_newest"
+
+    def __init__(self, config: TetragonConfig, name: str, node: str, transport: Transport | None = None) -> None:
+        self.name = name
+        self._config = config
+        self._node = node
+        self._transport = transport or transport_for(config)
+        self._decoder = WireDecoder()
+        self._tree = ProcessTree()
+        self._folding = Folding(config.fold_seconds)
+        self._policies = PolicyWatch(config.expected_policies)
+        self._losses = LossCounters()
+        self._out: Output | None = None
+        self._is_stopping = asyncio.Event()
+        backoff = Backoff(config.retry_first_seconds, config.retry_longest_seconds)
+        watch = Watch(name, f"{SERVICE}GetEvents", config.idle_seconds)
+        self._following = Following(self._transport, self, watch, backoff)
+        self._reports = 0
+
+    async def run(self, out: Output) -> None:
+        self._out = out
+        beside = [asyncio.create_task(self._flush_folds())]
+        if self._config.policy_seconds:
+            beside.append(asyncio.create_task(self._watch_policies()))
+        if self._config.metrics_url:
+            beside.append(asyncio.create_task(self._watch_metrics()))
+        try:
+            await self._following.run()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._transport.close()
+        await self._send(self._folding.due(float("inf")))
+
+    async def stop(self) -> None:
+        self._is_stopping.set()
+        await self._following.stop()
+
+    # ------------------------------------------------------------- follower
+
+    def request(self) -> bytes:
+        return self._config.request()
+
+    async def connected(self, gap_seconds: float, reason: str) -> None:
+        self._output.connected(True)
+        if reason:
+            await self._report(
+                LossReport(
+                    origin="tetragon",
+                    reason="reconnect_gap",
+                    is_lower_bound=True,
+                    gap_seconds=round(gap_seconds, 3),
+                )
+            )
+
+    async def disconnected(self) -> None:
+        self._output.connected(False)
+
+    async def take(self, messages: list[bytes], oversized: int) -> None:
+        out = self._output
+        out.read(len(messages) + oversized)
+        if oversized:
+            out.decode_error("message_too_large", oversized)
+        events: list[Event] = []
+        now, wall = time.monotonic(), time.time_ns()
+        decode, complete, fold = self._decoder.event, self._tree.complete, self._folding.take
+        for message in messages:
+            one = decode(message, wall)
+            if isinstance(one, DecodeError):
+                out.decode_error(one.name)
+                continue
+            events += fold(complete(one), now)
+            if len(events) >= _PARCEL:
+                await self._send(events)
+                events = []
+        await self._send(events)
+
+    async def still_there(self) -> None:
+        await self._transport.unary(f"{SERVICE}GetHealth", b"", _UNARY_SECONDS)
+
+    # --------------------------------------------------------------- beside
+
+    @property
+    def _output(self) -> Output:
+        assert self._out is not None
+        return self._out
+
+    async def _send(self, events: list[Event]) -> None:
+        if folded := self._folding.take_folded():
+            self._output.set_aside("folded", folded)
+        if events:
+            await self._output.send(events)
+
+    async def _report(self, body: Body) -> None:
+        """An event that we make: a loss, a state."""
+        self._reports += 1
+        now = time.time_ns()
+        event = Event(
+            id=event_id(b"tetragon-report", self._node.encode(), f"{now}:{self._reports}".encode()),
+            source="tetragon",
+            body=body,
+            resource=Resource(node=self._node),
+            time_unix_nano=now,
+            observed_time_unix_nano=now,
+        )
+        self._output.reported()
+        await self._output.send([event])
+
+    async def _flush_folds(self) -> None:
+        """Close windows as they end."""
+        while True:
+            await asyncio.sleep(max(0.05, self._config.fold_seconds / 4))
+            await self._send(self._folding.due(time.monotonic()))
+
+    async def _watch_policies(self) -> None:
+        is_told = False
+        while True:
+            try:
+                answer = await self._transport.unary(f"{SERVICE}ListTracingPolicies", b"", _UNARY_SECONDS)
+                for report in self._policies.changes(answer):
+                    await self._report(report)
+                is_told = False
+            except (RpcError, ProtobufError) as error:
+                if not is_told:
+                    log.warning("Tracing policies cannot be listed.", source=self.name, error=str(error))
+                    await self._report(StatusReport(component="tetragon", state="policies_unknown"))
+                is_told = True
+            await asyncio.sleep(self._config.policy_seconds)
+
+    async def _watch_metrics(self) -> None:
+        is_told = False
+        while True:
+            try:
+                page = await asyncio.to_thread(_page, self._config.metrics_url)
+                for reason, count in self._losses.grown(page).items():
+                    await self._report(LossReport(origin="tetragon", reason=reason, count=count))
+                is_told = False
+            except (OSError, ValueError) as error:
+                if not is_told:
+                    what = f"{type(error).__name__}: {error}"[:200]
+                    log.warning(
+                        "Tetragon's metrics cannot be read; its losses go unseen.", source=self.name, error=what
+                    )
+                    await self._report(StatusReport(component="tetragon", state="losses_unknown"))
+                is_told = True
+            await asyncio.sleep(self._config.metrics_seconds)
+
+
+def _page(url: str) -> str:
+    """A metrics page, at most `LARGEST_PAGE` bytes of it.  Raises OSError or ValueError."""
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the configuration allows http and https only
+        raw: bytes = answer.read(LARGEST_PAGE)
+        return raw.decode("utf-8", "replace")
+
+
+def build(config: TetragonConfig, name: str, surroundings: Surroundings) -> TetragonSource:
+    return TetragonSource(config, name, surroundings.node)

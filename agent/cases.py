@@ -17,11 +17,24 @@ import pydantic
 from pydantic import Field
 
 from agent.config import Document, Problem, Problems, read, typed
-from agent.detectors import pii, secrets
+from agent.detectors import pii, secrets, traffic
 from agent.detectors.presidio.loading import CASES_SUFFIX, recognizer_files, recognizers_of
-from agent.engine import Engine, TextDetector
-from agent.model import DecodeError, Direction, Event, LogRecord, LossReport, Resource, Sensitive
+from agent.detectors.traffic.catalogue import Catalogue, catalogue_files, entries_of
+from agent.engine import Detector, Engine, TextDetector, by_kind
+from agent.model import (
+    DecodeError,
+    Direction,
+    Endpoint,
+    Event,
+    LogRecord,
+    LossReport,
+    NetworkActivity,
+    Resource,
+    Sensitive,
+    StatusReport,
+)
 from agent.policy import Compiler, PolicyJudge, digest_of
+from agent.resolve import Resolver
 from agent.sources.hubble import event_from_json as hubble_event
 from agent.sources.replay.prompts import event_from_line as prompt_event
 from agent.sources.tetragon import event_from_json as tetragon_event
@@ -62,7 +75,7 @@ class PolicyCase(_Strict):
     """`source` says how `input` is decoded; `expect` names each rule that gives a result, and its status."""
 
     why: Why
-    source: Literal["tetragon", "hubble", "prompts", "log", "loss"]
+    source: Literal["tetragon", "hubble", "prompts", "log", "loss", "status", "network"]
     input: dict[str, Any]
     expect: dict[str, Literal["pass", "fail", "warn", "error", "skip"]]
     note: str = ""
@@ -99,7 +112,7 @@ def _documents(path: Path) -> Document | str:
 
 
 def run_rule_cases(rules: Sequence[Path]) -> Iterator[Report]:
-    """Cases of all recogniser documents.  Raises Problems if a document or a case file is broken."""
+    """Cases of all recognisers and of the provider catalogue.  Raises Problems if a document or case file is broken."""
     folders: tuple[tuple[str, TextDetector], ...] = (
         (pii.FOLDER, pii.PiiDetector(pii.PiiConfig(), _all(rules, pii.FOLDER))),
         (secrets.FOLDER, secrets.SecretsDetector(secrets.SecretsConfig(), _all(rules, secrets.FOLDER))),
@@ -108,6 +121,67 @@ def run_rule_cases(rules: Sequence[Path]) -> Iterator[Report]:
         for path in recognizer_files(rules, folder):
             entities = {one.supported_entity for one in recognizers_of(path)}
             yield _recognizer_report(path, detector, entities)
+    yield from run_provider_cases(rules)
+
+
+class WantedThreat(_Strict):
+    entity: str
+    rule: str = ""
+
+
+class ProviderCase(_Strict):
+    """`before` are inputs that came first (the answers of a name server); `finds` are threats, in order."""
+
+    why: Why
+    source: Literal["tetragon", "hubble"]
+    before: tuple[dict[str, Any], ...] = ()
+    input: dict[str, Any]
+    finds: tuple[WantedThreat, ...]
+    note: str = ""
+
+
+class ProviderCases(_Strict):
+    cases: Annotated[tuple[ProviderCase, ...], Field(min_length=1)]
+
+
+def run_provider_cases(rules: Sequence[Path]) -> Iterator[Report]:
+    """Cases of the provider catalogue, each file's against the whole of it.  Raises Problems."""
+    files = catalogue_files(rules)
+    entries = entries_of(files)
+    detector = traffic.TrafficDetector(traffic.TrafficConfig(), Catalogue(entries))
+    for path in files:
+        report = Report(str(path))
+        document = _documents(path)
+        if isinstance(document, str):
+            report.failures.append(document)
+            yield report
+            continue
+        cases = typed(ProviderCases, document).cases
+        report.failures += _complete(document, [case.why for case in cases])
+        for number, case in enumerate(cases):
+            found = _threats(case, detector)
+            wanted = [(one.entity, one.rule) for one in case.finds]
+            if isinstance(found, str) or found != wanted:
+                difference = found if isinstance(found, str) else _difference(wanted, found)
+                report.failures.append(
+                    f"{document.file}:{document.line_of(('cases', number))}: {case.why}: {difference}"
+                )
+                continue
+            report.passed += 1
+        yield report
+
+
+def _threats(case: ProviderCase, detector: traffic.TrafficDetector) -> list[tuple[str, str]] | str:
+    """What the detector says of a case's input after the inputs before it; a text if one does not decode."""
+    resolver = Resolver()
+    engine = Engine(text_detectors=(), event_detectors=(detector,), fingerprint_key=bytes(32))
+    found: list[tuple[str, str]] = []
+    for given in (*case.before, case.input):
+        event = event_of(PolicyCase(why=case.why, source=case.source, input=given, expect={}))
+        if isinstance(event, DecodeError):
+            return f"an input does not decode: {event.name}"
+        found = [(one.entity, one.rule) for one in engine.evaluate(resolver(event)).findings]
+    return found
 
 
 def _all(rules: Sequence[Path], folder: str) -> list[Any]:
@@ -144,14 +218,15 @@ def _difference(wanted: Sequence[Any], found: Sequence[Any]) -> str:
     return "".join(lines).lstrip("\n") if lines else "the number of findings differs"
 
 
-def run_policy_cases(files: Sequence[Path], engine_detectors: Sequence[TextDetector]) -> Iterator[Report]:
+def run_policy_cases(files: Sequence[Path], engine_detectors: Sequence[Detector]) -> Iterator[Report]:
     """Cases of policy files, each file on its own.  Raises Problems if a policy or a case file is broken."""
     compiler = Compiler()
+    texts, events = by_kind(engine_detectors)
     for path in files:
         report = Report(str(path))
         rules = compiler.compile(read(path))
         judge = PolicyJudge(compiler, rules, digest_of([path.read_bytes()]))
-        engine = Engine(text_detectors=engine_detectors, judge=judge, fingerprint_key=bytes(32))
+        engine = Engine(text_detectors=texts, event_detectors=events, judge=judge, fingerprint_key=bytes(32))
         document = _documents(path)
         if isinstance(document, str):
             report.failures.append(document)
@@ -168,6 +243,8 @@ def run_policy_cases(files: Sequence[Path], engine_detectors: Sequence[TextDetec
                     [document.problem(("cases", number, "expect"), f"{unknown[0]!r} is no rule of {path.name}")]
                 )
             event = event_of(case)
+            if isinstance(event, Event) and case.source != "network":  # which is given as the resolver leaves it
+                event = Resolver()(event)
             if isinstance(event, DecodeError):
                 report.failures.append(f"{document.file}:{line}: the input does not decode: {event.name}")
                 continue
@@ -209,10 +286,17 @@ def event_of(case: PolicyCase) -> Event | DecodeError:
             return Event(id="case", source="containerlogs", body=LogRecord(text=Sensitive(text)), resource=resource)
         case "loss":
             return Event(id="case", source="case", body=msgspec.convert(given, LossReport))
+        case "status":
+            return Event(id="case", source="case", body=StatusReport(**given))
+        case "network":
+            values: dict[str, Any] = dict(given)
+            for side in ("source", "destination"):
+                values[side] = msgspec.convert(values.get(side, {}), Endpoint)
+            return Event(id="case", source="case", body=NetworkActivity(**values))
 
 
 def _is_parts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-__all__ = ["Problem", "Report", "event_of", "joined", "run_policy_cases", "run_rule_cases"]
+__all__ = ["Problem", "Report", "event_of", "joined", "run_policy_cases", "run_provider_cases", "run_rule_cases"]

@@ -13,6 +13,7 @@ from agent.app.loading import load_detectors
 from agent.app.running import settings_from, surroundings_of
 from agent.detectors.pii import PiiConfig, PiiDetector
 from agent.detectors.pii.config import ProfileName
+from agent.engine import by_kind
 from agent.model import Direction
 from benchmarks import corpora, reference
 
@@ -91,7 +92,7 @@ def main() -> None:
     for name, texts in (("logs profile, log lines", lines), ("logs profile, JSON log lines", json_lines)):
         row(name, restricted, 30, compared(texts, some, lambda text: narrow.scan(text, direction)))
     settings = settings_from()
-    detectors = load_detectors(settings, surroundings_of(settings))
+    detectors, _ = by_kind(load_detectors(settings, surroundings_of(settings)))
     for name, texts, where in (
         ("as shipped (+ secrets), log lines", lines, direction),
         ("as shipped (+ secrets), prompts", short, "prompt"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.config import Document, Problem, Problems, Settings, parse, read_text, typed
-from agent.engine import Engine, ScanCache, TextDetector
+from agent.engine import Detector, Engine, ScanCache, by_kind
 from agent.plugins import Surroundings, spec_of
 from agent.policy import Compiler, PolicyJudge, digest_of
 
@@ -54,9 +54,9 @@ def load_judge(directories: Sequence[Path], compiler: Compiler | None = None) ->
     return PolicyJudge(compiler, rules, digest_of(texts))
 
 
-def load_detectors(settings: Settings, surroundings: Surroundings, file: str = "") -> list[TextDetector]:
+def load_detectors(settings: Settings, surroundings: Surroundings, file: str = "") -> list[Detector]:
     """The configured detectors, secrets first.  Raises Problems."""
-    detectors: list[TextDetector] = []
+    detectors: list[Detector] = []
     problems: list[Problem] = []
     for directory in surroundings.rules:
         if not directory.exists():
@@ -83,12 +83,14 @@ def plugin_settings(config: dict[str, object] | None) -> dict[str, object]:
 
 
 def make_engine(
-    settings: Settings, detectors: Sequence[TextDetector], judge: PolicyJudge | None, fingerprint_key: bytes
+    settings: Settings, detectors: Sequence[Detector], judge: PolicyJudge | None, fingerprint_key: bytes
 ) -> Engine:
     """An engine with an empty cache; its cache key lives as long as it does."""
     size = settings.pipeline.scan_cache_bytes
+    texts, events = by_kind(detectors)
     return Engine(
-        text_detectors=detectors,
+        text_detectors=texts,
+        event_detectors=events,
         judge=judge,
         fingerprint_key=fingerprint_key,
         cache=ScanCache(os.urandom(32), size) if size else None,

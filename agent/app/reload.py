@@ -16,7 +16,7 @@ import watchfiles
 
 from agent.app.loading import load_detectors, load_judge, make_engine
 from agent.config import Problems, Settings
-from agent.engine import Engine, TextDetector
+from agent.engine import Detector, Engine
 from agent.plugins import Surroundings
 from agent.policy import Compiler, PolicyJudge
 from agent.telemetry import Tally
@@ -40,7 +40,7 @@ class Ruleset:
         self._file = file
         self._compiler = Compiler()
         self.broken: dict[str, str] = {}  # rules, policies -> what is wrong, while it is
-        self.detectors: list[TextDetector] = load_detectors(settings, surroundings, file)
+        self.detectors: list[Detector] = load_detectors(settings, surroundings, file)
         self.judge: PolicyJudge = load_judge(settings.policies, self._compiler)
         self.engine: Engine = make_engine(settings, self.detectors, self.judge, key)
 
@@ -59,7 +59,7 @@ class Ruleset:
         self.detectors, self.judge = detectors, judge
         return True
 
-    def _load_detectors(self) -> list[TextDetector]:
+    def _load_detectors(self) -> list[Detector]:
         return load_detectors(self._settings, self._surroundings, self._file)
 
     def _load_judge(self) -> PolicyJudge:

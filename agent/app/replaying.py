@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.app.loading import load_detectors, load_judge, make_engine
-from agent.app.running import line_settings, surroundings_of
+from agent.app.running import line_settings, resolver_of, surroundings_of
 from agent.config import Settings
 from agent.model import Evaluation, Outcome
 from agent.pipeline import Ledger, Line, Sink
@@ -57,6 +57,7 @@ class Replay:
             evaluator=engine,
             ledger=self.ledger,
             observer=self.tally,
+            resolve=resolver_of(settings),
             settings=line_settings(settings),
         )
 

@@ -21,6 +21,7 @@ from agent.config import Document, Problem, Problems, Settings, read, typed
 from agent.engine import Engine
 from agent.pipeline import Ledger, Line, LineSettings, RetryPolicy, Sink, Source
 from agent.plugins import Group, Surroundings, spec_of
+from agent.resolve import Resolver
 from agent.telemetry import AgentCollector, Gauges, HttpServer, Tally
 
 log = structlog.get_logger("reeve.agent")
@@ -88,6 +89,10 @@ def build_plugins(group: Group, settings: Settings, document: Document) -> list[
     return made
 
 
+def resolver_of(settings: Settings) -> Resolver:
+    return Resolver(settings.resolve.cluster_domain, settings.resolve.search_domains)
+
+
 def line_settings(settings: Settings) -> LineSettings:
     pipeline = settings.pipeline
     retry = pipeline.retry
@@ -125,6 +130,7 @@ class Agent:
             evaluator=self.pool or self.ruleset.engine,
             ledger=self.ledger,
             observer=self.tally,
+            resolve=resolver_of(settings),
             settings=line_settings(settings),
         )
         self.http: HttpServer | None = None

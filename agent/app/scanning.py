@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
 
-from agent.engine import Engine, TextDetector, TextScan, fingerprint
+from agent.engine import Detector, Engine, TextDetector, TextScan, by_kind, fingerprint
 from agent.model import DecodeError, Direction, Finding, Match, Sensitive
 from agent.sources.containerlogs.assembly import Assembly, LogFormat
 from agent.sources.containerlogs.decode import Record, parse_cri, parse_docker
@@ -162,13 +162,15 @@ def engine_scanner(engine: Engine, direction: Direction) -> Scanner:
     return lambda text: engine.scan_text(Sensitive(text), direction)[1:]
 
 
-def plain_scanner(detectors: Sequence[TextDetector], direction: Direction, key: bytes) -> Scanner:
+def plain_scanner(detectors: Sequence[Detector], direction: Direction, key: bytes) -> Scanner:
     """The detectors' own matches in the text as it stands: with the profile `presidio`, Presidio's results."""
+
+    texts, _ = by_kind(detectors)
 
     def scan(text: str) -> tuple[Sequence[Finding], str]:
         findings: list[Finding] = []
         unscanned = ""
-        for detector in detectors:
+        for detector in texts:
             answer = detector.scan(text, direction)
             unscanned = unscanned or answer.unscanned
             findings += [_finding(detector, match, text, key) for match in answer.matches]

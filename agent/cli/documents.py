@@ -15,6 +15,7 @@ from agent.cases import Report, run_policy_cases, run_rule_cases
 from agent.cli.root import EXISTING, FAULT, GOOD, refuse, say
 from agent.config import Problem, Problems, Settings
 from agent.detectors.presidio.loading import recognizer_files, recognizers_of
+from agent.detectors.traffic.catalogue import catalogue_files, entries_of
 from agent.telemetry import configure
 
 _CONFIG = click.option("--config", "-c", type=EXISTING, help="Take rules and policies from this configuration.")
@@ -118,12 +119,15 @@ def rules() -> None:
 @rules.command("list")
 @_RULES
 def list_rules(rules: tuple[Path, ...]) -> None:
-    """One line per recogniser: kind, entity, name, file."""
+    """One line per recogniser and provider: kind, entity, name, file."""
     try:
         for folder, kind in (("pii", "pii"), ("secrets", "secret")):
             for path in recognizer_files(rules or default_directory("rules"), folder):
                 for one in recognizers_of(path):
                     click.echo(f"{kind:<7} {one.supported_entity:<34} {one.name:<36} {path}")
+        for path in catalogue_files(rules or default_directory("rules")):
+            for entry in entries_of([path]):
+                click.echo(f"{'threat':<7} {entry.kind:<34} {entry.id:<36} {path}")
     except Problems as problems:
         refuse(problems)
 

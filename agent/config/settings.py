@@ -71,6 +71,13 @@ class PipelineSettings(_Strict):
     incomplete_seconds: Annotated[float, Field(ge=0)] = 60.0
 
 
+class ResolveSettings(_Strict):
+    """`cluster_domain` and `search_domains` are what a pod's resolver appends to a name: lookups are judged without."""
+
+    cluster_domain: str = "cluster.local"
+    search_domains: tuple[str, ...] = ()
+
+
 class LogSettings(_Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
@@ -89,8 +96,9 @@ class Settings(_Strict):
     fingerprint_key_file: Path | None = None
     http: HttpSettings | None = HttpSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    resolve: ResolveSettings = ResolveSettings()
     log: LogSettings = LogSettings()
     sources: dict[str, dict[str, Any] | None] = {}
-    detectors: dict[str, dict[str, Any] | None] = {"pii": {}, "secrets": {}}
+    detectors: dict[str, dict[str, Any] | None] = {"pii": {}, "secrets": {}, "traffic": {}}
     sinks: dict[str, dict[str, Any] | None] = {}
     foreign_plugins: tuple[str, ...] = ()

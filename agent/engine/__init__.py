@@ -1,7 +1,7 @@
 """`evaluate(event)`: pure.  Texts are found, flattened, scanned, masked; then the event is judged."""
 
 from agent.engine.cache import ScanCache
-from agent.engine.contracts import EventDetector, Judge, Scan, TextDetector
+from agent.engine.contracts import Detector, EventDetector, Judge, Scan, TextDetector, by_kind
 from agent.engine.evaluate import Engine
 from agent.engine.fingerprint import KEY_BYTES, fingerprint
 from agent.engine.flatten import Flat, flatten
@@ -11,6 +11,7 @@ from agent.engine.texts import texts_of, with_texts
 
 __all__ = [
     "KEY_BYTES",
+    "Detector",
     "Engine",
     "EventDetector",
     "Flat",
@@ -20,6 +21,7 @@ __all__ = [
     "TextDetector",
     "TextScan",
     "TextStream",
+    "by_kind",
     "fingerprint",
     "flatten",
     "masked",

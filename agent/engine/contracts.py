@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 from agent.model import Direction, Event, Finding, FindingKind, Match, PolicyResult
 
@@ -36,6 +36,16 @@ class EventDetector(Protocol):
     def name(self) -> str: ...
 
     def examine(self, event: Event) -> Sequence[Finding]: ...
+
+
+Detector: TypeAlias = TextDetector | EventDetector
+
+
+def by_kind(detectors: Sequence[Detector]) -> tuple[list[TextDetector], list[EventDetector]]:
+    """Those that look at texts and those that look at events; one that does both is in both."""
+    texts = [cast(TextDetector, one) for one in detectors if hasattr(one, "scan")]
+    events = [cast(EventDetector, one) for one in detectors if hasattr(one, "examine")]
+    return texts, events
 
 
 class Judge(Protocol):

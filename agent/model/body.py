@@ -111,6 +111,7 @@ class DnsActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="dns
     """OCSF 4003: a question or an answer; names without the trailing dot."""
 
     query: Text
+    is_search: bool = False  # the resolver's search list had made the name longer
     query_types: tuple[str, ...] = ()
     is_response: bool = False
     response_code: int = 0

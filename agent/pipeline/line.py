@@ -18,7 +18,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 import structlog
 
-from agent.model import DropReason, Evaluation, Event, LossReport, Outcome, Resource, worst
+from agent.model import DropReason, Evaluation, Event, LossReport, Outcome, worst
 from agent.pipeline.channel import Channel, Parcel, Port, WhenFull
 from agent.pipeline.contracts import Sink, Source
 from agent.pipeline.delivery import Delivery, RetryPolicy
@@ -46,8 +46,8 @@ class BatchEvaluator(Protocol):
     async def evaluate_batch(self, items: Sequence[tuple[Event, bool]]) -> list[Answer]: ...
 
 
-Resolve = Callable[[Event], Resource]
-"""Who an event belongs to: the resource, as complete as it is known."""
+Resolve = Callable[[Event], Event]
+"""The event, with what earlier events tell about it."""
 
 
 class Observer(Protocol):
@@ -266,7 +266,7 @@ class Line:
         return await asyncio.to_thread(self._evaluate_here, evaluator, noted)
 
     def _resolved(self, event: Event, is_complete: bool) -> tuple[Event, bool]:
-        return (event if self._resolve is None else _with_resource(event, self._resolve(event))), is_complete
+        return (event if self._resolve is None else self._resolve(event)), is_complete
 
     def _evaluate_here(self, evaluator: Evaluator, noted: Sequence[tuple[Event, bool]]) -> list[Answer]:
         answers: list[Answer] = []
@@ -313,10 +313,6 @@ class Line:
                 reason: DropReason | None = "sink_queue_full" if outcome is Outcome.DROPPED else None
                 self.ledger.settle(parcel.source, outcome, count, reason)
         parcel.receipt.settle(worst(outcomes))
-
-
-def _with_resource(event: Event, resource: Resource) -> Event:
-    return event if resource is event.resource else msgspec.structs.replace(event, resource=resource)
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:

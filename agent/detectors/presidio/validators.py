@@ -7,6 +7,7 @@ import binascii
 import itertools
 import json
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -161,6 +162,14 @@ def url_password(value: str) -> bool:
     return not_placeholder(credentials.partition(":")[2])
 
 
+_TOKEN_NAMES = re.compile(r"[?&]([A-Za-z_-]*(?:token|key|sig|signature|secret))=([^&\s]*)", re.IGNORECASE)
+
+
+def url_token(value: str) -> bool:
+    """Whether a query parameter that is named like a key holds a real one."""
+    return any(len(found) >= 8 and not_placeholder(found) for _, found in _TOKEN_NAMES.findall(value))
+
+
 VALIDATORS: dict[str, Callable[[str], bool]] = {
     "belgian_national_number": belgian_national_number,
     "dutch_bsn": dutch_bsn,
@@ -173,4 +182,5 @@ VALIDATORS: dict[str, Callable[[str], bool]] = {
     "not_placeholder": not_placeholder,
     "person_name": person_name,
     "url_password": url_password,
+    "url_token": url_token,
 }

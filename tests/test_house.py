@@ -21,10 +21,12 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOORS = {
     "presidio_analyzer": "agent/detectors/",
     "cel_expr_python": "agent/policy/cel.py",
-    "google.protobuf": "agent/policy/vocabulary.py",
+    "google.protobuf": ("agent/policy/vocabulary.py", "agent/sources/tetragon/", "agent/sources/hubble/"),
+    "agent._pb": ("agent/sources/tetragon/", "agent/sources/hubble/"),
     "kubernetes": "agent/cluster/client.py",
     "bcc": "agent/sources/ebpf/bcc.py",
-    "grpc": "agent/sources/",
+    "grpc": "agent/sources/rpc/grpcio.py",
+    "hpack": "agent/sources/rpc/http2/call.py",
     "prometheus_client": ("agent/telemetry/", "agent/app/running.py"),
     "watchfiles": ("agent/sources/containerlogs/source.py", "agent/app/reload.py"),
     "yaml": ("agent/config/yamlfile.py", "agent/reports/sink.py", "agent/cli/demo.py"),
@@ -39,8 +41,13 @@ DOORS = {
     "spacy": "agent/detectors/analyzer/tokens.py",
 }
 # Who may look at raw text: detectors get it from the engine's evaluate, nobody else asks.
-# `courier.py` carries it to a worker process of the same agent.
-REVEALERS = {"agent/engine/evaluate.py", "agent/engine/courier.py", "agent/model/sensitive.py"}
+# `courier.py` carries it to a worker process of the same agent; `resolver.py` reads the names of DNS lookups.
+REVEALERS = {
+    "agent/engine/evaluate.py",
+    "agent/engine/courier.py",
+    "agent/model/sensitive.py",
+    "agent/resolve/resolver.py",
+}
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|misc|common|manager|handler|processor)(_|$)")
 
 

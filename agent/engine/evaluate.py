@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -19,8 +19,9 @@ from agent.engine.contracts import EventDetector, Judge, Scan, TextDetector
 from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
+from agent.engine.memory import MaskMemory, Note
 from agent.engine.stream import TextStream
-from agent.engine.texts import Place, resource_with_texts, texts_of, with_texts
+from agent.engine.texts import Place, Rewrite, struct_with_texts, texts_of, with_texts
 from agent.model import Direction, Evaluation, Event, Finding, Match, PolicyResult, Sensitive
 
 # 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
@@ -63,6 +64,7 @@ class Engine:
         self._judge = judge
         self._key = fingerprint_key
         self._limit = limit_characters
+        self._memory = MaskMemory()
         self.cache = cache
 
     @property
@@ -71,30 +73,29 @@ class Engine:
 
     def evaluate(self, event: Event, *, is_window_complete: bool = True) -> Evaluation:
         """The evaluation of one event; its texts are masked and hold no found value any more."""
-        findings: list[Finding] = []
-        unscanned: list[str] = []
+        notes: list[Note] = []
 
         def rewrite(place: Place, text: Sensitive) -> str:
-            scanned = self._scanned(text.reveal(), place.direction, place.label)
-            for finding in scanned.findings:
-                findings.append(
-                    msgspec.structs.replace(finding, field=place.field, direction=place.direction, role=place.role)
-                )
-            if scanned.unscanned:
-                findings.append(_unscanned(place, len(text), scanned.unscanned))
-                if scanned.unscanned not in unscanned:
-                    unscanned.append(scanned.unscanned)
-            return scanned.masked
+            return self._rewritten(place, text, notes)
 
-        for prepare in self._prepares:
-            # What a batch cannot do, the scans that follow do one by one, or tell.
-            with contextlib.suppress(Exception):
-                prepare([(flatten(text.reveal()).text, place.direction) for place, text in texts_of(event.body)])
-        body = with_texts(event.body, rewrite)
-        resource = resource_with_texts(event.resource, rewrite)
+        def remembered(struct: Any, path: str, direction: Direction, _: Rewrite) -> Any:
+            def make(own: list[Note]) -> Any:
+                return struct_with_texts(struct, direction, lambda place, text: self._rewritten(place, text, own))
+
+            return self._memory.masked(struct, path, direction, notes, make)
+
+        if self._prepares:
+            texts = [(flatten(text.reveal()).text, place.direction) for place, text in texts_of(event.body)]
+            for prepare in self._prepares:
+                # What a batch cannot do, the scans that follow do one by one, or tell.
+                with contextlib.suppress(Exception):
+                    prepare(texts)
+        body = with_texts(event.body, rewrite, remembered)
+        resource = remembered(event.resource, "resource", "network", rewrite)
         clean = event
         if body is not event.body or resource is not event.resource:
             clean = msgspec.structs.replace(event, body=body, resource=resource)
+        findings, unscanned = _told(notes)
         for detector in self._event_detectors:
             findings.extend(detector.examine(clean))
         results = self._judge.judge(clean, findings) if self._judge else ()
@@ -108,6 +109,13 @@ class Engine:
             policy_digest=self.policy_digest,
             is_window_complete=is_window_complete,
         )
+
+    def _rewritten(self, place: Place, text: Sensitive, notes: list[Note]) -> str:
+        """The masked text; noted if there is something to say of it."""
+        scanned = self._scanned(text.reveal(), place.direction, place.label)
+        if scanned.findings or scanned.unscanned:
+            notes.append((place, len(text), scanned))
+        return scanned.masked
 
     def scan_text(self, text: Sensitive, direction: Direction) -> tuple[str, tuple[Finding, ...], str]:
         """Masked text, findings (offsets in the original) and why a part was not scanned, for one text on its own."""
@@ -173,6 +181,22 @@ class Engine:
             length=len(value),
             fingerprint=fingerprint(self._key, value, kind),
         )
+
+
+def _told(notes: Sequence[Note]) -> tuple[list[Finding], list[str]]:
+    """Findings in their places, and why parts were not scanned."""
+    findings: list[Finding] = []
+    unscanned: list[str] = []
+    for place, size, scanned in notes:
+        for finding in scanned.findings:
+            findings.append(
+                msgspec.structs.replace(finding, field=place.field, direction=place.direction, role=place.role)
+            )
+        if scanned.unscanned:
+            findings.append(_unscanned(place, size, scanned.unscanned))
+            if scanned.unscanned not in unscanned:
+                unscanned.append(scanned.unscanned)
+    return findings, unscanned
 
 
 def _scan_of(detector: TextDetector, text: str, direction: Direction) -> Scan:

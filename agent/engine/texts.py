@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from agent.model import Body, Direction, GenAiOperation, Resource, Sensitive, class_of
+from agent.model import Body, Direction, GenAiOperation, Process, Resource, Sensitive, class_of
 
 _Shape: TypeAlias = Literal["text", "texts", "text_map", "plain", "plains", "plain_map", "struct", "structs"]
 Rewrite: TypeAlias = Callable[["Place", Sensitive], str]
@@ -62,7 +62,19 @@ class Place(NamedTuple):
     label: str = ""
 
 
-_Visit: TypeAlias = Callable[[str, Sensitive, str, str], str]
+Remembered: TypeAlias = Callable[[Any, str, Direction, Rewrite], Any]
+"""(struct, its field's path, direction, what to do with its texts) -> the struct with other texts."""
+
+
+class _Visit(NamedTuple):
+    """What to do with a text (field, text, role, key in a map), and with a struct that comes again and again."""
+
+    text: Callable[[str, Sensitive, str, str], str]
+    struct: Callable[[Any, str], Any] | None = None
+
+
+# Kept by identity by whoever remembers: a process comes with every event of it, a resource with every event of a pod.
+RECURRING = (Process, Resource)
 _DIRECTIONS: dict[str, Direction] = {
     "log": "log",
     "process": "process",
@@ -111,39 +123,45 @@ def _plan_of(struct: type) -> tuple[tuple[str, _Shape], ...]:
 def _rewritten(value: Any, shape: _Shape, path: str, visit: _Visit, role: str) -> Any:
     match shape:
         case "text":
-            return visit(path, value, role, "") if isinstance(value, Sensitive) else value
+            return visit.text(path, value, role, "") if isinstance(value, Sensitive) else value
         case "texts":
             return tuple(
-                visit(f"{path}[{index}]", item, role, "") if isinstance(item, Sensitive) else item
+                visit.text(f"{path}[{index}]", item, role, "") if isinstance(item, Sensitive) else item
                 for index, item in enumerate(value)
             )
         case "plain":
-            return visit(path, Sensitive(value), _PLAIN_ROLE, "") if _may_hold(value) else value
+            return visit.text(path, Sensitive(value), _PLAIN_ROLE, "") if _may_hold(value) else value
         case "plains":
             return tuple(
-                visit(f"{path}[{index}]", Sensitive(item), _PLAIN_ROLE, "") if _may_hold(item) else item
+                visit.text(f"{path}[{index}]", Sensitive(item), _PLAIN_ROLE, "") if _may_hold(item) else item
                 for index, item in enumerate(value)
             )
         case "plain_map":
             return {
-                key: visit(f"{path}[*]", Sensitive(item), _PLAIN_ROLE, "") if _may_hold(item) else item
+                key: visit.text(f"{path}[*]", Sensitive(item), _PLAIN_ROLE, "") if _may_hold(item) else item
                 for key, item in value.items()
             }
         case "text_map":
             return dict(_rewritten_entry(key, item, path, visit, role) for key, item in value.items())
         case "struct":
-            return None if value is None else _rewritten_struct(value, path, visit, role)
+            return None if value is None else _rewritten_inner(value, path, visit, role)
         case "structs":
-            return tuple(_rewritten_struct(item, f"{path}[{index}]", visit, role) for index, item in enumerate(value))
+            return tuple(_rewritten_inner(item, f"{path}[{index}]", visit, role) for index, item in enumerate(value))
 
 
 def _rewritten_entry(key: str, item: Any, path: str, visit: _Visit, role: str) -> tuple[str, Any]:
     """An entry of a map; a key that is no plain name is a workload's text like any other, and not shown in a field."""
     is_plain = _PLAIN_KEY.fullmatch(key) is not None
-    shown = key if is_plain else visit(f"{path}[key]", Sensitive(key), role, "")
+    shown = key if is_plain else visit.text(f"{path}[key]", Sensitive(key), role, "")
     if not isinstance(item, Sensitive):
         return shown, item
-    return shown, visit(f"{path}[{key if is_plain else '*'}]", item, role, key)
+    return shown, visit.text(f"{path}[{key if is_plain else '*'}]", item, role, key)
+
+
+def _rewritten_inner(value: Any, path: str, visit: _Visit, role: str) -> Any:
+    if visit.struct is not None and type(value) in RECURRING:
+        return visit.struct(value, path)
+    return _rewritten_struct(value, path, visit, role)
 
 
 def _rewritten_struct(value: Any, path: str, visit: _Visit, role: str) -> Any:
@@ -158,8 +176,11 @@ def _rewritten_struct(value: Any, path: str, visit: _Visit, role: str) -> Any:
     return msgspec.structs.replace(value, **changes) if changes else value
 
 
-def with_texts(body: Body, rewrite: Rewrite) -> Body:
-    """The body with every text, and every name that may hold something, replaced by what `rewrite` gives for it."""
+def with_texts(body: Body, rewrite: Rewrite, remembered: Remembered | None = None) -> Body:
+    """The body with every text, and every name that may hold something, replaced by what `rewrite` gives for it.
+
+    `remembered` is asked instead for structs of `RECURRING` types; it may call `struct_with_texts`.
+    """
     name = class_of(body)
     is_genai = isinstance(body, GenAiOperation)
     direction: Direction = _DIRECTIONS.get(name, "other")
@@ -172,19 +193,25 @@ def with_texts(body: Body, rewrite: Rewrite) -> Body:
             where = "completion" if role == "assistant" else "prompt"
         return rewrite(Place(field, where, role, label), text)
 
-    changed: Body = _rewritten_struct(body, name, visit, "")
+    inner = None
+    if remembered is not None:
+        ask = remembered
+
+        def inner(struct: Any, path: str) -> Any:
+            return ask(struct, path, direction, rewrite)
+
+    changed: Body = _rewritten_struct(body, name, _Visit(visit, inner), "")
     return changed
 
 
-def resource_with_texts(resource: Resource, rewrite: Rewrite) -> Resource:
-    """The resource with every name that may hold something replaced by what `rewrite` gives for it."""
+def struct_with_texts(struct: Any, direction: Direction, rewrite: Rewrite) -> Any:
+    """A part of a body, or a resource, with other texts; the fields told to `rewrite` begin with the part's own."""
 
     def visit(field: str, text: Sensitive, role: str, label: str) -> str:
-        del role
-        return rewrite(Place(field, "network", "", label), text)
+        is_plain = role == _PLAIN_ROLE
+        return rewrite(Place(field, "network" if is_plain else direction, "" if is_plain else role, label), text)
 
-    changed: Resource = _rewritten_struct(resource, "resource", visit, "")
-    return changed
+    return _rewritten_struct(struct, "", _Visit(visit), "")
 
 
 def texts_of(body: Body) -> list[tuple[Place, Sensitive]]:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
 from agent.config import suggestion
+from agent.model import Event, Finding
 from agent.policy.vocabulary import Vocabulary
 
 _UNKNOWN_FIELD = re.compile(r"undefined field '([^']+)' not found in struct '(?:\w+\.)*(\w+)'")
 _UNKNOWN_NAME = re.compile(r"undeclared reference to '([^']+)'")
+_WORD = re.compile(r"[A-Za-z_]+")
 _POSITION = re.compile(r"<input>:(\d+):(\d+): ")
 
 
@@ -28,11 +30,30 @@ class CelError(Exception):
 
 
 class Expression(NamedTuple):
-    """A compiled expression and the name of its type."""
+    """A compiled expression, the name of its type, and the variables that it may read."""
 
     source: str
     compiled: Any
     type_name: str
+    uses: frozenset[str]
+
+
+class Binding:
+    """One event's values, made for those variables only that are asked for."""
+
+    def __init__(self, environment: CelEnvironment, event: Event, findings: Sequence[Finding]) -> None:
+        self._environment = environment
+        self._event = event
+        self._findings = findings
+        self._names: frozenset[str] = frozenset()
+        self._activation: Any = None
+
+    def covering(self, names: frozenset[str]) -> Any:
+        """An activation with at least these variables."""
+        if self._activation is None or not names <= self._names:
+            self._names |= names
+            self._activation = self._environment.activation(self._event, self._findings, self._names)
+        return self._activation
 
 
 def _contains_ip(network: str, address: str) -> bool:
@@ -99,7 +120,11 @@ class CelEnvironment:
         type_name = compiled.return_type().name()
         if wanted == "bool" and type_name not in ("BOOL", "DYN"):
             raise CelError(f"is of type {type_name.lower()}; a condition must be true or false")
-        return Expression(source, compiled, type_name)
+        return Expression(source, compiled, type_name, self.variables_in(source))
+
+    def variables_in(self, text: str) -> frozenset[str]:
+        """Variables whose names stand in a text; it may name one as a field or in a string, which does no harm."""
+        return frozenset(self._names).intersection(_WORD.findall(text))
 
     def _explained(self, message: str) -> str:
         first = message.removeprefix("INVALID_ARGUMENT: ").removeprefix("ERROR: ").split("\n", 1)[0]
@@ -116,21 +141,21 @@ class CelEnvironment:
             return f'"{unknown}" is not known{place}; {suggestion(unknown, self._names)}'
         return plain.removesuffix(" (in container '')") + place
 
-    def activation(self, bound: Mapping[str, Any]) -> Any:
-        """The variables' values, bound once for all of an event's expressions."""
-        return self._env.Activation(dict(bound))
+    def activation(self, event: Event, findings: Sequence[Finding], names: Iterable[str]) -> Any:
+        """The named variables' values for one event."""
+        return self._env.Activation(self._vocabulary.bind(event, findings, names))
 
-    def truth(self, expression: Expression, activation: Any) -> bool:
+    def truth(self, expression: Expression, binding: Binding) -> bool:
         """The expression's truth.  Raises CelError if the evaluation errs."""
-        value = self.value(expression, activation)
+        value = self.value(expression, binding)
         if not isinstance(value, bool):
             raise CelError("is neither true nor false")
         return value
 
-    def value(self, expression: Expression, activation: Any) -> Any:
+    def value(self, expression: Expression, binding: Binding) -> Any:
         """The expression's plain value.  Raises CelError if the evaluation errs."""
         try:
-            result = expression.compiled.eval(activation)
+            result = expression.compiled.eval(binding.covering(expression.uses))
         except RuntimeError as error:
             raise CelError(_runtime_text(str(error))) from error
         if result.type().name() == "ERROR":

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from agent.config import Document, Problem, Problems, suggestion, typed
 from agent.model import SEVERITIES, Event, Severity
-from agent.policy.cel import CelEnvironment, CelError, Expression
+from agent.policy.cel import Binding, CelEnvironment, CelError, Expression
 from agent.policy.conditions import holds
 from agent.policy.document import Condition, RuleDocument, RuntimePolicy, Validation
 from agent.policy.match import predicate
@@ -18,8 +18,8 @@ from agent.policy.template import Template
 from agent.policy.vocabulary import Vocabulary
 
 Verdict: TypeAlias = tuple[Literal["pass", "fail", "skip"], Template | None]
-Check: TypeAlias = Callable[[Any, Callable[[], dict[str, Any]]], Verdict]
-"""(activation, a way to get the plain tree) -> how the event stands, and the message to use if not the rule's own."""
+Check: TypeAlias = Callable[[Binding, Callable[[], dict[str, Any]]], Verdict]
+"""(binding, a way to get the plain tree) -> how the event stands, and the message to use if not the rule's own."""
 
 _ANNOTATION = "policies.kyverno.io/"
 _CONTROLS = "reeve.dev/controls"
@@ -45,6 +45,7 @@ class CompiledRule:
     preconditions: tuple[Expression, ...]
     check: Check
     message: Template
+    uses: frozenset[str]  # variables that preconditions and check may read
 
 
 class Compiler:
@@ -131,9 +132,14 @@ class Compiler:
                     preconditions=tuple(one for one in preconditions if one is not None),
                     check=check,
                     message=message,
+                    uses=self._uses(rule),
                 )
             )
         return rules
+
+    def _uses(self, rule: RuleDocument) -> frozenset[str]:
+        texts = rule.validation.model_dump_json(exclude={"message"}) + str(rule.cel_preconditions)
+        return self.environment.variables_in(texts)
 
     def _annotations(self, document: Document, policy: RuntimePolicy) -> tuple[Severity, str, tuple[str, ...], bool]:
         annotations = policy.metadata.annotations
@@ -192,9 +198,9 @@ class Compiler:
             return None
         environment = self.environment
 
-        def check(activation: Any, _: Callable[[], dict[str, Any]]) -> Verdict:
+        def check(binding: Binding, _: Callable[[], dict[str, Any]]) -> Verdict:
             for expression, message in compiled:
-                if not environment.truth(expression, activation):
+                if not environment.truth(expression, binding):
                     return "fail", message
             return "pass", None
 
@@ -224,13 +230,13 @@ class Compiler:
             return None
         environment = self.environment
 
-        def is_met(entry: tuple[Condition, Expression], activation: Any) -> bool:
+        def is_met(entry: tuple[Condition, Expression], binding: Binding) -> bool:
             condition, expression = entry
-            return holds(condition.operator, environment.value(expression, activation), condition.value)
+            return holds(condition.operator, environment.value(expression, binding), condition.value)
 
-        def check(activation: Any, _: Callable[[], dict[str, Any]]) -> Verdict:
-            any_holds = not compiled["any"] or any(is_met(entry, activation) for entry in compiled["any"])
-            all_hold = all(is_met(entry, activation) for entry in compiled["all"])
+        def check(binding: Binding, _: Callable[[], dict[str, Any]]) -> Verdict:
+            any_holds = not compiled["any"] or any(is_met(entry, binding) for entry in compiled["any"])
+            all_hold = all(is_met(entry, binding) for entry in compiled["all"])
             return ("fail" if any_holds and all_hold else "pass"), None
 
         return check

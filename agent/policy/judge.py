@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from agent.model import Event, Finding, PolicyResult, Status
-from agent.policy.cel import CelError
+from agent.policy.cel import Binding, CelError
 from agent.policy.compiled import CompiledRule, Compiler
 from agent.policy.match import Index
 
@@ -19,14 +19,17 @@ from agent.policy.match import Index
 class _Bound:
     """One event's values, made when first asked for."""
 
-    def __init__(self, compiler: Compiler, event: Event, findings: Sequence[Finding]) -> None:
+    def __init__(self, compiler: Compiler, event: Event, findings: Sequence[Finding], names: frozenset[str]) -> None:
         self._compiler = compiler
         self._event = event
         self._findings = findings
+        self._names = names
 
     @cached_property
-    def activation(self) -> Any:
-        return self._compiler.environment.activation(self._compiler.vocabulary.bind(self._event, self._findings))
+    def binding(self) -> Binding:
+        binding = Binding(self._compiler.environment, self._event, self._findings)
+        binding.covering(self._names)  # all rules' at once
+        return binding
 
     @cached_property
     def tree(self) -> dict[str, Any]:
@@ -47,18 +50,21 @@ class PolicyJudge:
         return self._digest
 
     def judge(self, event: Event, findings: Sequence[Finding]) -> list[PolicyResult]:
-        bound = _Bound(self._compiler, event, findings)
-        return [self._result(rule, bound) for rule in self._index.candidates(event) if rule.concerns(event)]
+        rules = [rule for rule in self._index.candidates(event) if rule.concerns(event)]
+        if not rules:
+            return []
+        bound = _Bound(self._compiler, event, findings, frozenset().union(*(rule.uses for rule in rules)))
+        return [self._result(rule, bound) for rule in rules]
 
     def _result(self, rule: CompiledRule, bound: _Bound) -> PolicyResult:
         environment = self._compiler.environment
         message = ""
         try:
-            if not all(environment.truth(expression, bound.activation) for expression in rule.preconditions):
+            if not all(environment.truth(expression, bound.binding) for expression in rule.preconditions):
                 return self._said(rule, "skip", "")
-            status, own_message = rule.check(bound.activation, lambda: bound.tree)
+            status, own_message = rule.check(bound.binding, lambda: bound.tree)
             if status == "fail":
-                message = (own_message or rule.message).render(bound.activation)
+                message = (own_message or rule.message).render(bound.binding)
         except CelError as error:
             return self._said(rule, "error", f"could not be evaluated: {error}")
         except Exception as error:  # noqa: BLE001 - one rule that fails on an event must not hide the others' results

@@ -47,23 +47,38 @@ def _selects(selector: Selector, labels: dict[str, str]) -> bool:
     return True
 
 
-def _concerns(filters: ResourceFilter, event: Event) -> bool:
-    resource = event.resource
-    if filters.kinds and "*" not in filters.kinds and event.event_class not in {KINDS[kind] for kind in filters.kinds}:
-        return False
-    wanted = (
-        (filters.namespaces, resource.namespace),
-        (filters.names, resource.pod),
-        (filters.containers, resource.container),
-        (filters.images, resource.image),
-        (filters.nodes, resource.node),
-        (filters.workloads, resource.workload),
-        (filters.service_accounts, resource.service_account),
-        (filters.sources, event.source),
+def _compiled(filters: ResourceFilter) -> Predicate:
+    """A filter as the checks that it has; one without any concerns every event."""
+    checks: list[Predicate] = []
+    if filters.kinds and "*" not in filters.kinds:
+        classes = frozenset(KINDS[kind] for kind in filters.kinds)
+        checks.append(lambda event: event.event_class in classes)
+    of_resource = (
+        (filters.namespaces, "namespace"),
+        (filters.names, "pod"),
+        (filters.containers, "container"),
+        (filters.images, "image"),
+        (filters.nodes, "node"),
+        (filters.workloads, "workload"),
+        (filters.service_accounts, "service_account"),
     )
-    if any(patterns and not matches_any(patterns, value) for patterns, value in wanted):
-        return False
-    return filters.selector is None or _selects(filters.selector, resource.labels)
+    checks += [_resource_check(patterns, field) for patterns, field in of_resource if patterns]
+    if filters.sources:
+        sources = filters.sources
+        checks.append(lambda event: matches_any(sources, event.source))
+    if filters.selector is not None:
+        selector = filters.selector
+        checks.append(lambda event: _selects(selector, event.resource.labels))
+    match checks:
+        case []:
+            return lambda _: True
+        case [check]:
+            return check
+    return lambda event: all(check(event) for check in checks)
+
+
+def _resource_check(patterns: Sequence[str], field: str) -> Predicate:
+    return lambda event: matches_any(patterns, getattr(event.resource, field))
 
 
 def _filters(block: Match) -> tuple[Filter, ...]:
@@ -72,12 +87,20 @@ def _filters(block: Match) -> tuple[Filter, ...]:
 
 def predicate(match: Match, exclude: Match | None) -> Predicate:
     """Whether a rule concerns an event.  Exclude is asked only if match says yes."""
+    concerned = _block(match)
+    if exclude is None:
+        return concerned
+    excluded = _block(exclude)
+    return lambda event: concerned(event) and not excluded(event)
 
-    def holds(block: Match, event: Event) -> bool:
-        answers = (_concerns(one.resources, event) for one in _filters(block))
-        return any(answers) if block.any else all(answers)
 
-    return lambda event: holds(match, event) and not (exclude is not None and holds(exclude, event))
+def _block(block: Match) -> Predicate:
+    checks = [_compiled(one.resources) for one in _filters(block)]
+    if len(checks) == 1:
+        return checks[0]
+    if block.any:
+        return lambda event: any(check(event) for check in checks)
+    return lambda event: all(check(event) for check in checks)
 
 
 def classes_of(match: Match) -> frozenset[str]:

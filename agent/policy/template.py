@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from agent.policy.cel import CelEnvironment, CelError, Expression
+from agent.policy.cel import Binding, CelEnvironment, CelError, Expression
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(.+?)\s*\}\}", re.DOTALL)
 # Kyverno's own limit for a message expression's text is 5 KiB; a report's message is cut at 512 characters.
@@ -25,14 +24,14 @@ class Template:
             done = match.end()
         self._parts.append(text[done:])
 
-    def render(self, activation: Any) -> str:
+    def render(self, binding: Binding) -> str:
         """The message; a placeholder that errs shows `?`."""
-        shown = "".join(part if isinstance(part, str) else self._shown(part, activation) for part in self._parts)
+        shown = "".join(part if isinstance(part, str) else self._shown(part, binding) for part in self._parts)
         return shown if len(shown) <= LIMIT_CHARACTERS else shown[: LIMIT_CHARACTERS - 3] + "..."
 
-    def _shown(self, expression: Expression, activation: Any) -> str:
+    def _shown(self, expression: Expression, binding: Binding) -> str:
         try:
-            value = self._environment.value(expression, activation)
+            value = self._environment.value(expression, binding)
         except CelError:
             return "?"
         if isinstance(value, (list, tuple)):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -30,6 +30,11 @@ _SCALARS: dict[type, int] = {
     bool: _Proto.TYPE_BOOL,
     float: _Proto.TYPE_DOUBLE,
 }
+
+_Shape: TypeAlias = Literal["plain", "integer", "struct", "structs"]
+# Kept by identity while the object lives here; 4096 messages of about 1 KB, twice.
+_REMEMBERED = (Process, Resource)
+_MOST_REMEMBERED = 4096
 
 # A process activity is called `activity`, because `process` is the process itself.
 _VARIABLE_OF_CLASS = {name: "activity" if name == "process" else name for name in EVENT_CLASSES}
@@ -66,7 +71,7 @@ def _plain(annotation: Any) -> Any:
 
 
 class Vocabulary:
-    """Declared types, and for each struct type the function that fills its message."""
+    """Declared types, and messages of them made from structs."""
 
     def __init__(self) -> None:
         self._file = descriptor_pb2.FileDescriptorProto(name="reeve/policy.proto", package=_PACKAGE, syntax="proto3")
@@ -93,9 +98,9 @@ class Vocabulary:
             for variable, name in self.variables.items()
             if name == struct.__name__
         }
-        self._fillers: dict[type, list[tuple[str, Callable[[ProtoMessage, Any], None]]]] = {
-            struct: self._fillers_of(struct) for struct in self._declared
-        }
+        self._plans = {struct: self._plan_of(struct) for struct in self._declared}
+        self._young: dict[int, tuple[Any, ProtoMessage]] = {}
+        self._old: dict[int, tuple[Any, ProtoMessage]] = {}
 
     def message_name(self, variable: str) -> str:
         """The full message name of a variable's type."""
@@ -138,61 +143,73 @@ class Vocabulary:
                 entry.type_name = f".{_PACKAGE}.{annotation.__name__}"
                 known[name] = f"list of {annotation.__name__}" if origin is tuple else annotation.__name__
 
-    def _fillers_of(self, struct: type) -> list[tuple[str, Callable[[ProtoMessage, Any], None]]]:
+    def _plan_of(self, struct: type) -> tuple[tuple[str, str, _Shape], ...]:
+        """(field, name in a policy, how its value becomes a field's value)."""
         hints = typing.get_type_hints(struct)
-        fillers = []
+        plan: list[tuple[str, str, _Shape]] = []
         for field in struct.__struct_fields__:  # type: ignore[attr-defined]
             annotation = _plain(hints[field])
             origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-            name = _name_in_policy(struct, field)
             inner = _plain(arguments[0]) if origin is tuple else annotation
-            fillers.append((field, self._filler(name, origin, is_struct=origin is not dict and inner not in _SCALARS)))
-        return fillers
+            shape: _Shape = "plain"
+            if origin is not dict and inner not in _SCALARS:
+                shape = "structs" if origin is tuple else "struct"
+            elif inner is int:
+                shape = "integer"
+            plan.append((field, _name_in_policy(struct, field), shape))
+        return tuple(plan)
 
-    def _filler(self, name: str, origin: Any, *, is_struct: bool) -> Callable[[ProtoMessage, Any], None]:
-        if origin is dict:
-            return lambda message, value: getattr(message, name).update(value)
-        if origin is tuple and is_struct:
+    def message(self, struct: Any) -> ProtoMessage:
+        """The struct as a message of its declared type; what is empty is left out.
 
-            def add_all(message: ProtoMessage, values: Any) -> None:
-                target = getattr(message, name)
-                for value in values:
-                    self.fill(target.add(), value)
+        Processes and resources come again and again as the same object: their messages are remembered.
+        """
+        kind = type(struct)
+        if kind not in _REMEMBERED:
+            return self._made(struct, kind)
+        key = id(struct)
+        known = self._young.get(key) or self._old.get(key)
+        if known is None or known[0] is not struct:
+            known = (struct, self._made(struct, kind))
+        if len(self._young) >= _MOST_REMEMBERED:
+            self._old, self._young = self._young, {}
+        self._young[key] = known
+        return known[1]
 
-            return add_all
-        if origin is tuple:
-            return lambda message, values: getattr(message, name).extend(values)
-        if is_struct:
-
-            def fill_inner(message: ProtoMessage, value: Any) -> None:
-                inner = getattr(message, name)
-                inner.SetInParent()
-                self.fill(inner, value)
-
-            return fill_inner
-        return lambda message, value: setattr(message, name, _bounded(value))
-
-    def fill(self, message: ProtoMessage, struct: Any) -> ProtoMessage:
-        """The message with the struct's values that are not empty."""
-        for field, filler in self._fillers[type(struct)]:
+    def _made(self, struct: Any, kind: type) -> ProtoMessage:
+        values: dict[str, Any] = {}
+        for field, name, shape in self._plans[kind]:
             value = getattr(struct, field)
-            if value:
-                filler(message, value)
-        return message
+            if not value:
+                continue
+            if shape == "integer":
+                value = _bounded(value)
+            elif shape == "struct":
+                value = self.message(value)
+            elif shape == "structs":
+                value = [self.message(one) for one in value]
+            values[name] = value
+        return self._classes[kind](**values)
 
-    def bind(self, event: Event, findings: Sequence[Finding]) -> dict[str, Any]:
-        """Values of all variables for one masked event; variables of other classes are empty messages."""
+    def bind(self, event: Event, findings: Sequence[Finding], names: Iterable[str]) -> dict[str, Any]:
+        """Values of the named variables for one masked event; variables of other classes are empty messages."""
         body = event.body
-        bound: dict[str, Any] = dict(self._empty)
-        head = EventHead(event.id, event.source, event.event_class, event.time_unix_nano)
-        bound["event"] = self.fill(self._classes[EventHead](), head)
-        bound["resource"] = self.fill(self._classes[Resource](), event.resource)
-        bound[_VARIABLE_OF_CLASS[event.event_class]] = self.fill(self._classes[type(body)](), body)
-        for variable in ("process", "parent"):
-            value = getattr(body, variable, None)
-            if value is not None:
-                bound[variable] = self.fill(self._classes[Process](), value)
-        bound["findings"] = [self.fill(self._classes[Finding](), finding) for finding in findings]
+        own = _VARIABLE_OF_CLASS[event.event_class]
+        bound: dict[str, Any] = {}
+        for name in names:
+            if name == own:
+                bound[name] = self.message(body)
+            elif name == "resource":
+                bound[name] = self.message(event.resource)
+            elif name in ("process", "parent"):
+                value = getattr(body, name, None)
+                bound[name] = self._empty[name] if value is None else self.message(value)
+            elif name == "findings":
+                bound[name] = [self.message(finding) for finding in findings]
+            elif name == "event":
+                bound[name] = self.message(EventHead(event.id, event.source, event.event_class, event.time_unix_nano))
+            else:
+                bound[name] = self._empty[name]
         return bound
 
     def tree(self, event: Event, findings: Sequence[Finding]) -> dict[str, Any]:

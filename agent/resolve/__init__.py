@@ -2,6 +2,7 @@
 
 from agent.resolve.denials import DenialWindow
 from agent.resolve.names import NameTable, without_search_domain
+from agent.resolve.packets import RefusedPackets
 from agent.resolve.resolver import Resolver
 
-__all__ = ["DenialWindow", "NameTable", "Resolver", "without_search_domain"]
+__all__ = ["DenialWindow", "NameTable", "RefusedPackets", "Resolver", "without_search_domain"]

@@ -9,6 +9,7 @@ import msgspec
 from agent.model import DnsActivity, Endpoint, Event, HttpActivity, NetworkActivity, Resource, Sensitive
 from agent.resolve.denials import DenialWindow
 from agent.resolve.names import NameTable, without_search_domain
+from agent.resolve.packets import RefusedPackets
 
 _NAMES = 8
 # Cilium's reasons for a packet that a policy refused; an observer that gives none counts too.
@@ -23,6 +24,7 @@ class Resolver:
         self._search = tuple(search_domains)
         self.names = NameTable()
         self.denials = DenialWindow()
+        self._refused = RefusedPackets()
 
     def __call__(self, event: Event) -> Event:
         match event.body:
@@ -53,7 +55,7 @@ class Resolver:
             named = self._named(network.destination, event)
             if named is not network.destination:
                 changes["destination"] = named
-        if network.verdict == "dropped" and network.drop_reason in _REFUSALS:
+        if network.drop_reason in _REFUSALS and network.verdict == "dropped" and not self._refused.is_second(event):
             to = network.destination
             denials, destinations = self.denials.add(
                 _client(network.source, event.resource), f"{to.address or to.pod}:{to.port}", event.time_unix_nano

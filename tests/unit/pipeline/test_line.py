@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import msgspec
 import pytest
 
 from agent.model import Evaluation, Event, LogRecord, LossReport, Outcome, Resource
@@ -315,7 +316,7 @@ async def test_resolving_fills_in_who_it_is():
         sinks=[sink],
         evaluator=Plain(),
         ledger=Ledger(),
-        resolve=lambda event: Resource(namespace="found"),
+        resolve=lambda event: msgspec.structs.replace(event, resource=Resource(namespace="found")),
     )
     await line.run()
     assert sink.written[0].event.resource.namespace == "found"

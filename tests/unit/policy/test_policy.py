@@ -16,7 +16,7 @@ from agent.model import (
     ProcessActivity,
     Resource,
 )
-from agent.policy.cel import CelEnvironment, CelError
+from agent.policy.cel import Binding, CelEnvironment, CelError
 from agent.policy.compiled import Compiler, digest_of
 from agent.policy.conditions import holds
 from agent.policy.document import KINDS, ResourceFilter
@@ -327,19 +327,44 @@ def test_any_body_can_be_bound_and_shown_as_a_tree(body):
     vocabulary = Vocabulary()
     event = Event(id="1", source="s", body=body)
     environment = CelEnvironment(vocabulary)
-    activation = environment.activation(vocabulary.bind(event, [MAIL]))
-    assert environment.truth(environment.compile("findings.size() == 1"), activation)
+    binding = Binding(environment, event, [MAIL])
+    assert environment.truth(environment.compile("findings.size() == 1"), binding)
+    assert vocabulary.bind(event, [MAIL], vocabulary.variables).keys() == vocabulary.variables.keys()
     assert vocabulary.tree(event, [MAIL])["findings"][0]["entity"] == "EMAIL_ADDRESS"
 
 
 def test_templates_are_cut_and_show_a_question_mark_for_an_error():
     environment = COMPILER.environment
-    activation = environment.activation(COMPILER.vocabulary.bind(SHELL, ()))
+    activation = Binding(environment, SHELL, ())
     assert Template('{{ resource.labels["no"] }}!', environment).render(activation) == "?!"
     assert Template("{{ findings.map(f, f.entity) }}", environment).render(activation) == "none"
     assert len(Template("x" * 1000, environment).render(activation)) == LIMIT_CHARACTERS
     with pytest.raises(CelError):
         Template("{{ nothing }}", environment)
+
+
+def test_a_binding_makes_only_what_is_asked_for_and_grows():
+    environment = COMPILER.environment
+    binding = Binding(environment, SHELL, ())
+    assert environment.truth(environment.compile('resource.namespace != "x"'), binding)
+    assert binding._names == {"resource"}
+    assert environment.truth(environment.compile("process.pid >= 0 && findings.size() == 0"), binding)
+    assert binding._names == {"resource", "process", "findings"}
+    # A name in a string or a field's name binds more than is needed, never less.
+    assert environment.compile('resource.labels["process"] == ""').uses == {"resource", "process"}
+
+
+def test_messages_of_processes_are_remembered_by_identity_and_bounded(monkeypatch):
+    from agent.policy import vocabulary as module
+
+    monkeypatch.setattr(module, "_MOST_REMEMBERED", 4)
+    vocabulary = Vocabulary()
+    processes = [Process(pid=number, binary="/bin/sh") for number in range(20)]
+    for process in processes:
+        assert vocabulary.message(process).pid == process.pid
+        assert vocabulary.message(process) is vocabulary.message(process)
+    assert len(vocabulary._young) + len(vocabulary._old) <= 8
+    assert vocabulary.message(Process(pid=7)).pid == 7
 
 
 def test_the_digest_names_the_set_whatever_the_order():

@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test e2e lint bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## a working .venv/bin/reeve
 
@@ -33,6 +33,14 @@ test: lint ## everything that CI runs
 	$(BIN)/reeve check
 	$(BIN)/reeve rules test
 	$(BIN)/reeve policies test
+
+e2e: $(STAMP) ## the live sources against real peers, built with Go (a minute; the first time four)
+	@if command -v go >/dev/null; then \
+	  $(BIN)/python -m pytest tests/e2e --require-peers --timeout 900; \
+	else \
+	  echo "make e2e: no Go on this machine; the tests against real peers are SKIPPED. Install Go 1.24 or newer." >&2; \
+	  $(BIN)/python -m pytest tests/e2e --timeout 900; \
+	fi
 
 bench: $(STAMP) ## ratios against a named baseline, in one run
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)" || exit 1; done

@@ -105,12 +105,12 @@ class Peer:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         self.process.wait(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill(signal.SIGTERM)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 Starter = Callable[..., Peer]

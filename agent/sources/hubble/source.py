@@ -88,7 +88,11 @@ class HubbleSource:
 
     # ------------------------------------------------------------- follower
 
-    def request(self) -> bytes:
+    def request(self, reason: str) -> bytes:
+        if reason in ("invalid_argument", "unknown") and self._is_masked and not self._latest:
+            # A server that does not know a path of the mask refuses the call; it sends whole flows then.
+            self._is_masked = False
+            log.warning("Hubble refuses the request; whole flows are asked for, without a mask.", source=self.name)
         since = 0
         if self._latest:
             since = self._latest - int(self._config.overlap_seconds * 1e9)
@@ -100,10 +104,6 @@ class HubbleSource:
         self._output.connected(True)
         self._sure_at = time.monotonic()
         self._flows_seen = -1
-        if reason == "invalid_argument" and self._is_masked:
-            # A server that does not know a path of the mask refuses the call; it sends whole flows then.
-            self._is_masked = False
-            log.warning("Hubble refuses the field mask; whole flows are asked for.", source=self.name)
         if reason:
             self._gap = (self._gap or 0.0) + gap_seconds
 
@@ -221,7 +221,8 @@ class _AgentEvents:
     def __init__(self, source: HubbleSource) -> None:
         self._source = source
 
-    def request(self) -> bytes:
+    def request(self, reason: str) -> bytes:
+        del reason
         return observer_pb2.GetAgentEventsRequest(follow=True).SerializeToString()
 
     async def connected(self, gap_seconds: float, reason: str) -> None:

@@ -26,8 +26,8 @@ _GOOD_SECONDS = 10.0
 class Follower(Protocol):
     """What a source does with a stream."""
 
-    def request(self) -> bytes:
-        """The request of the next connection."""
+    def request(self, reason: str) -> bytes:
+        """The request of the next connection; `reason` is how the one before ended, empty for the first."""
         ...
 
     async def connected(self, gap_seconds: float, reason: str) -> None:
@@ -84,20 +84,22 @@ class Following:
         while not self._is_stopping.is_set():
             began = loop.time()
             try:
-                self._stream = await self._transport.stream(self._watch.method, self._follower.request())
+                self._stream = await self._transport.stream(self._watch.method, self._follower.request(reason))
                 try:
                     self._asked = 0.0
                     gap = 0.0 if ended is None else loop.time() - ended
                     await self._follower.connected(gap, reason)
-                    if is_told:
-                        log.info("A stream stands again.", source=self._watch.name, gap_seconds=round(gap, 3))
-                    is_told = False
+                    if gap:
+                        level = log.debug if is_told else log.info
+                        level("A stream stands again.", source=self._watch.name, gap_seconds=round(gap, 3))
                     reason = await self._read(self._stream)
                 finally:
                     ended = loop.time()
                     await self._stream.close()
                     self._stream = None
                     await self._follower.disconnected()
+                    # One that ends at once each time is told once, not each time.
+                    is_told = is_told and loop.time() - began < _GOOD_SECONDS
             except RpcError as error:
                 reason = error.code.name.lower()
                 if self._watch.is_optional and error.code is Code.UNIMPLEMENTED:

@@ -76,7 +76,8 @@ class TetragonSource:
 
     # ------------------------------------------------------------- follower
 
-    def request(self) -> bytes:
+    def request(self, reason: str) -> bytes:
+        del reason
         return self._config.request()
 
     async def connected(self, gap_seconds: float, reason: str) -> None:

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"github.com/cilium/cilium/pkg/hubble/build"
@@ -24,7 +25,8 @@ type streams struct {
 	calls  map[string]uint64
 	open   map[*flowStream]struct{}
 	opened uint64
-	asked  json.RawMessage // the last GetFlowsRequest
+	asked  json.RawMessage // the last GetFlowsRequest, without its mask
+	mask   []string        // the last mask's paths
 	gate   chan struct{}   // nil: responses pass; else they wait until it is closed
 	header metadata.MD     // the server's version, sent with every answer
 
@@ -136,6 +138,7 @@ type streamCounts struct {
 	StreamsOpen int               `json:"streams_open"`
 	Calls       map[string]uint64 `json:"calls"`
 	LastRequest json.RawMessage   `json:"last_request"`
+	LastMask    []string          `json:"last_mask"`
 	Stalled     bool              `json:"stalled"`
 	Sent        uint64            `json:"sent"`
 	SentLost    uint64            `json:"sent_lost"`
@@ -146,7 +149,7 @@ func (s *streams) counts() streamCounts {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	return streamCounts{
-		Streams: s.opened, StreamsOpen: len(s.open), Calls: maps.Clone(s.calls), LastRequest: s.asked,
+		Streams: s.opened, StreamsOpen: len(s.open), Calls: maps.Clone(s.calls), LastRequest: s.asked, LastMask: s.mask,
 		Stalled: s.gate != nil,
 		Sent:    s.sent.Load(), SentLost: s.sentLost.Load(), SentLostSum: s.sentLostSum.Load(),
 	}
@@ -172,12 +175,16 @@ func (f *flowStream) Context() context.Context { return f.ctx }
 func (f *flowStream) RecvMsg(message any) error {
 	err := f.ServerStream.RecvMsg(message)
 	if request, ok := message.(*observerpb.GetFlowsRequest); ok && err == nil {
-		text, marshalErr := protojson.MarshalOptions{UseProtoNames: true}.Marshal(request)
+		// JSON has no form for a mask with upper case in it, such as the path "IP": it is told beside.
+		shown := proto.Clone(request).(*observerpb.GetFlowsRequest)
+		shown.FieldMask = nil
+		text, marshalErr := protojson.MarshalOptions{UseProtoNames: true}.Marshal(shown)
 		if marshalErr != nil {
 			return marshalErr
 		}
 		f.streams.mutex.Lock()
 		f.streams.asked = text
+		f.streams.mask = request.GetFieldMask().GetPaths()
 		f.streams.mutex.Unlock()
 	}
 	return err

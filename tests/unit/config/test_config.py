@@ -110,8 +110,8 @@ def test_remote_listening_must_be_meant():
 
 
 def test_our_own_plugins_are_there():
-    assert set(available("sources")) == {"containerlogs", "replay"}
-    assert set(available("detectors")) == {"pii", "secrets"}
+    assert set(available("sources")) == {"containerlogs", "hubble", "replay", "tetragon"}
+    assert set(available("detectors")) == {"pii", "secrets", "traffic"}
     assert set(available("sinks")) == {"audit", "policyreport", "stdout"}
 
 

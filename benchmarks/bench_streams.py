@@ -27,7 +27,7 @@ from pathlib import Path
 
 from agent._pb import tetragon_pb2
 from agent.app.loading import load_detectors, load_judge, make_engine
-from agent.app.running import resolver_of, settings_from, surroundings_of
+from agent.app.running import freeze_what_stays, resolver_of, settings_from, surroundings_of
 from agent.model import Evaluation, Outcome
 from agent.pipeline import Ledger, Line, LineSettings
 from agent.sinks.audit.config import AuditConfig
@@ -175,6 +175,7 @@ class Whole:
 
     async def run(self, count: int, warm: int) -> float:
         """Microseconds of CPU for each event after `warm` first ones."""
+        freeze_what_stays()
         stop = asyncio.Event()
         running = asyncio.create_task(self.line.run(stop))
         emitting = await asyncio.to_thread(start_emitting, self.peer, warm + count)
@@ -206,6 +207,7 @@ def sustained(binary: Path, events: Path, seconds: float) -> None:
 
         async def run() -> None:
             one = Whole(peer, Path(folder), fail=False, is_timed=True, when_full="drop_newest")
+            freeze_what_stays()
             stop = asyncio.Event()
             running = asyncio.create_task(one.line.run(stop))
             emitting = await asyncio.to_thread(_emit_at, peer, int(rate * seconds), rate)

@@ -17,7 +17,7 @@ from cel_expr_python.ext import ext_math, ext_strings
 
 from agent.config import suggestion
 from agent.model import Event, Finding
-from agent.policy.vocabulary import Vocabulary
+from agent.policy.vocabulary import PlainPath, Vocabulary
 
 _UNKNOWN_FIELD = re.compile(r"undefined field '([^']+)' not found in struct '(?:\w+\.)*(\w+)'")
 _UNKNOWN_NAME = re.compile(r"undeclared reference to '([^']+)'")
@@ -47,6 +47,10 @@ class Binding:
         self._findings = findings
         self._names: frozenset[str] = frozenset()
         self._activation: Any = None
+
+    def read(self, path: PlainPath) -> Any:
+        """The value at a plain path, without CEL."""
+        return self._environment.read(self._event, path)
 
     def covering(self, names: frozenset[str]) -> Any:
         """An activation with at least these variables."""
@@ -141,16 +145,28 @@ class CelEnvironment:
             return f'"{unknown}" is not known{place}; {suggestion(unknown, self._names)}'
         return plain.removesuffix(" (in container '')") + place
 
+    def plain_path(self, source: str) -> PlainPath | None:
+        """The path that an expression is, if it is nothing else."""
+        return self._vocabulary.plain_path(source)
+
+    def read(self, event: Event, path: PlainPath) -> Any:
+        """The value at a plain path of an event, as CEL would give it."""
+        return self._vocabulary.read(event, path)
+
     def activation(self, event: Event, findings: Sequence[Finding], names: Iterable[str]) -> Any:
         """The named variables' values for one event."""
         return self._env.Activation(self._vocabulary.bind(event, findings, names))
 
     def truth(self, expression: Expression, binding: Binding) -> bool:
         """The expression's truth.  Raises CelError if the evaluation errs."""
-        value = self.value(expression, binding)
-        if not isinstance(value, bool):
-            raise CelError("is neither true nor false")
-        return value
+        try:
+            value = expression.compiled.eval(binding.covering(expression.uses)).plain_value()
+        except RuntimeError as error:
+            raise CelError(_runtime_text(str(error))) from error
+        if value is True or value is False:
+            return bool(value)
+        value = self.value(expression, binding)  # an error, which that tells, or no condition at all
+        raise CelError("is neither true nor false")
 
     def value(self, expression: Expression, binding: Binding) -> Any:
         """The expression's plain value.  Raises CelError if the evaluation errs."""

@@ -43,6 +43,8 @@ class PolicyJudge:
         self._compiler = compiler
         self.rules = tuple(rules)
         self._digest = digest
+        # Most results say the same: that a rule passed.
+        self._passed = {id(rule): _said(rule, "pass", "") for rule in self.rules}
         self._index: Index[CompiledRule] = Index((rule.document.match, rule) for rule in rules)
 
     @property
@@ -61,27 +63,29 @@ class PolicyJudge:
         message = ""
         try:
             if not all(environment.truth(expression, bound.binding) for expression in rule.preconditions):
-                return self._said(rule, "skip", "")
+                return _said(rule, "skip", "")
             status, own_message = rule.check(bound.binding, lambda: bound.tree)
             if status == "fail":
                 message = (own_message or rule.message).render(bound.binding)
         except CelError as error:
-            return self._said(rule, "error", f"could not be evaluated: {error}")
+            return _said(rule, "error", f"could not be evaluated: {error}")
         except Exception as error:  # noqa: BLE001 - one rule that fails on an event must not hide the others' results
-            return self._said(rule, "error", f"could not be evaluated: {type(error).__name__}")
+            return _said(rule, "error", f"could not be evaluated: {type(error).__name__}")
+        if status == "pass":
+            return self._passed[id(rule)]
         if status == "fail" and not rule.is_scored:
-            return self._said(rule, "warn", message)
-        return self._said(rule, status, message)
+            return _said(rule, "warn", message)
+        return _said(rule, status, message)
 
-    @staticmethod
-    def _said(rule: CompiledRule, status: Status, message: str) -> PolicyResult:
-        return PolicyResult(
-            policy=rule.policy,
-            rule=rule.document.name,
-            status=status,
-            message=message,
-            severity=rule.severity,
-            category=rule.category,
-            controls=rule.controls,
-            is_scored=rule.is_scored,
-        )
+
+def _said(rule: CompiledRule, status: Status, message: str) -> PolicyResult:
+    return PolicyResult(
+        policy=rule.policy,
+        rule=rule.document.name,
+        status=status,
+        message=message,
+        severity=rule.severity,
+        category=rule.category,
+        controls=rule.controls,
+        is_scored=rule.is_scored,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from agent.policy.cel import Binding, CelEnvironment, CelError, Expression
+from agent.policy.vocabulary import PlainPath
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(.+?)\s*\}\}", re.DOTALL)
 # Kyverno's own limit for a message expression's text is 5 KiB; a report's message is cut at 512 characters.
@@ -17,10 +18,12 @@ class Template:
     def __init__(self, text: str, environment: CelEnvironment) -> None:
         """Raises CelError if a placeholder is no expression over the vocabulary."""
         self._environment = environment
-        self._parts: list[str | Expression] = []
+        self._parts: list[str | Expression | PlainPath] = []
         done = 0
         for match in _PLACEHOLDER.finditer(text):
-            self._parts += (text[done : match.start()], environment.compile(match[1], "any"))
+            expression = environment.compile(match[1], "any")
+            # Most placeholders only name a field: that needs no CEL.
+            self._parts += (text[done : match.start()], environment.plain_path(match[1]) or expression)
             done = match.end()
         self._parts.append(text[done:])
 
@@ -29,9 +32,9 @@ class Template:
         shown = "".join(part if isinstance(part, str) else self._shown(part, binding) for part in self._parts)
         return shown if len(shown) <= LIMIT_CHARACTERS else shown[: LIMIT_CHARACTERS - 3] + "..."
 
-    def _shown(self, expression: Expression, binding: Binding) -> str:
+    def _shown(self, part: Expression | PlainPath, binding: Binding) -> str:
         try:
-            value = self._environment.value(expression, binding)
+            value = self._environment.value(part, binding) if isinstance(part, Expression) else binding.read(part)
         except CelError:
             return "?"
         if isinstance(value, (list, tuple)):

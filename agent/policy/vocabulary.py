@@ -31,6 +31,10 @@ _SCALARS: dict[type, int] = {
     float: _Proto.TYPE_DOUBLE,
 }
 
+PlainPath: TypeAlias = tuple[str, tuple[str, ...], Any]
+"""A variable, the attributes below it, and what stands for nothing there."""
+
+_NOTHING = {"str": "", "int": 0, "bool": False, "float": 0.0, "list": ()}
 _Shape: TypeAlias = Literal["plain", "integer", "struct", "structs"]
 # Kept by identity while the object lives here; 4096 messages of about 1 KB, twice.
 _REMEMBERED = (Process, Resource)
@@ -77,6 +81,7 @@ class Vocabulary:
         self._file = descriptor_pb2.FileDescriptorProto(name="reeve/policy.proto", package=_PACKAGE, syntax="proto3")
         self._declared: set[type] = set()
         self.fields: dict[str, dict[str, str]] = {}  # message name -> field name -> what it is, for people and checks
+        self._attributes: dict[tuple[str, str], str] = {}  # (message name, name in a policy) -> attribute
         self.variables: dict[str, str] = {"event": "EventHead", "resource": "Resource", "process": "Process"}
         self.variables["parent"] = "Process"
         self._declare(EventHead)
@@ -118,6 +123,7 @@ class Vocabulary:
         for number, field in enumerate(struct.__struct_fields__, 1):  # type: ignore[attr-defined]
             annotation = _plain(hints[field])
             name = _name_in_policy(struct, field)
+            self._attributes[struct.__name__, name] = field
             entry = message.field.add(name=name, number=number, label=_Proto.LABEL_OPTIONAL)
             origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
             if origin is dict:
@@ -211,6 +217,38 @@ class Vocabulary:
             else:
                 bound[name] = self._empty[name]
         return bound
+
+    def plain_path(self, source: str) -> PlainPath | None:
+        """`network.destination.names` taken apart; None for anything but variable and fields down to a plain value."""
+        variable, *names = source.split(".")
+        struct = self.variables.get(variable)
+        if struct is None or variable == "event" or not names:
+            return None
+        attributes: list[str] = []
+        for name in names:
+            attribute = self._attributes.get((struct, name))
+            if attribute is None:
+                return None
+            attributes.append(attribute)
+            struct = self.fields[struct][name]
+        return (variable, tuple(attributes), _NOTHING[struct]) if struct in _NOTHING else None
+
+    def read(self, event: Event, path: PlainPath) -> Any:
+        """The value at the path; what CEL gives for nothing where something on the way is not there."""
+        variable, attributes, nothing = path
+        body = event.body
+        value: Any = None
+        if variable == "resource":
+            value = event.resource
+        elif variable == _VARIABLE_OF_CLASS[event.event_class]:
+            value = body
+        elif variable in ("process", "parent"):
+            value = getattr(body, variable, None)
+        for attribute in attributes:
+            if value is None:
+                return nothing
+            value = getattr(value, attribute)
+        return nothing if value is None else value
 
     def tree(self, event: Event, findings: Sequence[Finding]) -> dict[str, Any]:
         """The same vocabulary as nested plain values, for `pattern` and `deny`; names as in CEL."""

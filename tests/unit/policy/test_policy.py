@@ -343,6 +343,42 @@ def test_templates_are_cut_and_show_a_question_mark_for_an_error():
         Template("{{ nothing }}", environment)
 
 
+def paths(vocabulary, struct, prefix, depth=0):
+    for name, kind in vocabulary.fields[struct].items():
+        if kind in ("str", "int", "bool", "float", "list"):
+            yield f"{prefix}.{name}"
+        elif kind in vocabulary.fields and depth < 2:
+            yield from paths(vocabulary, kind, f"{prefix}.{name}", depth + 1)
+
+
+def test_a_plain_path_reads_as_cel_would():
+    """Every path of the vocabulary, over events that have and have not what it names."""
+    environment = COMPILER.environment
+    vocabulary = COMPILER.vocabulary
+    flow = NetworkActivity(
+        action="flow", source=Endpoint(port=5, names=("a", "b")), destination=Endpoint(), is_reply=True
+    )
+    events = [SHELL, Event(id="1", source="s", body=flow, time_unix_nano=7)]
+    checked = 0
+    for variable, struct in vocabulary.variables.items():
+        for source in paths(vocabulary, struct, variable):
+            path = vocabulary.plain_path(source)
+            assert (path is None) == (variable == "event"), source
+            expression = environment.compile(source, "any")
+            for event in events if path else ():
+                binding = Binding(environment, event, ())
+                wanted = environment.value(expression, binding)
+                value = binding.read(path)
+                assert (list(value) if isinstance(value, tuple) else value) == (
+                    list(wanted) if isinstance(wanted, (list, tuple)) else wanted
+                ), source
+                checked += 1
+    assert checked > 100
+    assert vocabulary.plain_path("resource.labels") is None
+    assert vocabulary.plain_path("process.pid + 1") is None
+    assert vocabulary.plain_path("network.source") is None
+
+
 def test_a_binding_makes_only_what_is_asked_for_and_grows():
     environment = COMPILER.environment
     binding = Binding(environment, SHELL, ())

@@ -35,6 +35,7 @@ class _Wire(asyncio.BufferedProtocol):
         self.answered = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._is_paused = False
+        self._is_resting = False
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,8 +64,9 @@ class _Wire(asyncio.BufferedProtocol):
         elif self._bytes > _WAITING:
             self._pause()
         elif self._rest and nbytes < _BUSY:
+            self._is_resting = True
             self._pause()
-            self._loop.call_later(self._rest, self._resume)
+            self._loop.call_later(self._rest, self._rested)
         self.answered.set()
 
     def eof_received(self) -> bool:
@@ -102,8 +104,12 @@ class _Wire(asyncio.BufferedProtocol):
             self._is_paused = True
             self._transport.pause_reading()
 
+    def _rested(self) -> None:
+        self._is_resting = False
+        self._resume()
+
     def _resume(self) -> None:
-        if self._is_paused and self._bytes <= _WAITING and self._transport is not None:
+        if self._is_paused and not self._is_resting and self._bytes <= _WAITING and self._transport is not None:
             self._is_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def events_with_personal_data(path: Path, count: int = 400) -> None:
             process.pod.container.name = "main"
             if number % 10 == 0:
                 process.arguments = f'-d "{{\\"prompt\\": \\"I am {PLANTED["mail"]}, my card is {PLANTED["card"]}\\"}}" -H "Authorization: Bearer {PLANTED["token"]}"'
+            if number % 10 == 1:
+                variable = process.environment_variables.add()
+                variable.Key, variable.Value = "OPENAI_API_KEY", PLANTED["token"]
+            if number % 10 == 2:
+                message.process_kprobe.process.CopyFrom(process)  # which takes the exec's place
+                message.process_kprobe.function_name = "security_file_permission"
+                argument = message.process_kprobe.args.add()
+                argument.file_arg.path = f"/home/{PLANTED['mail']}/notes"
+                message.process_kprobe.args.add().int_arg = 4
             raw = message.SerializeToString()
             file.write(len(raw).to_bytes(4, "big") + raw)
 
@@ -132,6 +142,8 @@ sinks:
         await hubble.tell("/emit?kind=dns&n=5&name=api.openai.com.&address=203.0.113.7&direct=1")
         await hubble.tell("/emit?kind=synworld&n=5&address=203.0.113.7&direct=1")
         await hubble.tell(f"/emit?kind=http&n=5&token={PLANTED['token']}&direct=1")
+        url = f"http://vllm.models:8000/v1/embeddings?api_key={PLANTED['token']}&user={PLANTED['mail']}"
+        await hubble.tell(f"/emit?kind=http&n=2&direct=1&url={urllib.parse.quote(url, safe='')}")
         await hubble.tell("/emit?kind=denied&n=30&direct=1")
         await hubble.tell("/emit?kind=agent&n=1&direct=1")
         await agent.until(lambda metrics: of(metrics, "reeve_source_read_total", "tetragon") == 400)
@@ -239,7 +251,17 @@ sinks:
         )
         assert ("reeve_events_lost_total", "reason=reconnect_gap", f"source={source}") in metrics
 
-    # What it told, and what it must not have.
+    # Found in command lines, environments, paths, URLs and headers ...
+    for direction, entity in (
+        ("process", "EMAIL_ADDRESS"),
+        ("process", "CREDIT_CARD"),
+        ("file", "EMAIL_ADDRESS"),
+        ("network", "URL_WITH_TOKEN"),
+    ):
+        names = (f"direction={direction}", f"entity={entity}")
+        assert any(key[0] == "reeve_findings_total" and set(names) <= set(key) for key in metrics), names
+
+    # ... told, and written nowhere.
     written = b"".join(
         path.read_bytes()
         for path in tmp_path.rglob("*")

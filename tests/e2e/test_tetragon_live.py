@@ -190,6 +190,26 @@ async def test_repeated_reads_are_folded_and_still_counted(tetragon_peer, tmp_pa
     assert explained(out)
 
 
+async def test_throttling_is_a_state_and_a_loss(tetragon_peer, tmp_path):
+    """Execs of a control group over its rate are not posted, and nobody counts how many."""
+    file = tmp_path / "throttle.bin"
+    with file.open("wb") as events:
+        for kind in ("THROTTLE_START", "THROTTLE_STOP"):
+            message = json_format.ParseDict(
+                {"process_throttle": {"type": kind, "cgroup": "kubepods/x"}}, pb.GetEventsResponse()
+            )
+            raw = message.SerializeToString()
+            events.write(len(raw).to_bytes(4, "big") + raw)
+    peer = tetragon_peer("-events", str(file))
+    async with running(peer.address) as out:
+        await peer.until(lambda stats: stats["streams"] == 1)
+        await peer.tell("/emit?n=2&block=1")
+        await until(lambda: losses(out))
+    assert [state for _, _, state in states(out)] == ["throttle_start", "throttle_stop"]
+    assert [(loss.reason, loss.is_lower_bound) for loss in losses(out)] == [("cgroup_throttle", True)]
+    assert explained(out)
+
+
 async def test_messages_that_are_no_events_are_counted(tetragon_peer, tmp_path):
     good = json_format.ParseDict(
         {"process_exec": {"process": {"exec_id": "a"}}, "time": "2026-11-24T10:00:00Z"}, pb.GetEventsResponse()

@@ -84,7 +84,9 @@ class Following:
         while not self._is_stopping.is_set():
             began = loop.time()
             try:
-                self._stream = await self._transport.stream(self._watch.method, self._follower.request(reason))
+                self._stream = await self._connected(reason)
+                if self._stream is None:
+                    return
                 try:
                     self._asked = 0.0
                     gap = 0.0 if ended is None else loop.time() - ended
@@ -113,6 +115,21 @@ class Following:
             if loop.time() - began > _GOOD_SECONDS:
                 self._backoff.reset()
             await self._rest(self._backoff.next_seconds())
+
+    async def _connected(self, reason: str) -> Stream | None:
+        """A stream; None if `stop` came first.  Raises RpcError."""
+        connecting = asyncio.ensure_future(self._transport.stream(self._watch.method, self._follower.request(reason)))
+        stopping = asyncio.ensure_future(self._is_stopping.wait())
+        try:
+            await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                return None
+            return connecting.result()
+        finally:
+            stopping.cancel()
+            if not connecting.done():
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
 
     async def _rest(self, seconds: float) -> None:
         try:

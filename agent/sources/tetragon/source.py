@@ -101,6 +101,7 @@ class TetragonSource:
         if oversized:
             out.decode_error("message_too_large", oversized)
         events: list[Event] = []
+        throttled = 0
         now, wall = time.monotonic(), time.time_ns()
         decode, complete, fold = self._decoder.event, self._tree.complete, self._folding.take
         for message in messages:
@@ -109,10 +110,15 @@ class TetragonSource:
                 out.decode_error(one.name)
                 continue
             events += fold(complete(one), now)
+            if isinstance(one.body, StatusReport) and one.body.state == "throttle_start":
+                throttled += 1
             if len(events) >= _PARCEL:
                 await self._send(events)
                 events = []
         await self._send(events)
+        for _ in range(throttled):
+            # From now on execs of that control group are not posted, and nobody counts them.
+            await self._report(LossReport(origin="tetragon", reason="cgroup_throttle", is_lower_bound=True))
 
     async def still_there(self) -> None:
         await self._transport.unary(f"{SERVICE}GetHealth", b"", _UNARY_SECONDS)

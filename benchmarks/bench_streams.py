@@ -130,7 +130,7 @@ class Last:
     def __init__(self, *, is_timed: bool = False) -> None:
         self.name = "last"
         self.count = 0
-        self.latencies: list[float] = []
+        self.latencies = [0] * 100_000  # counts by tenths of a millisecond: what it keeps does not grow
         self._is_timed = is_timed
 
     async def open(self) -> None:
@@ -142,7 +142,8 @@ class Last:
             body = evaluation.event.body
             self.count += getattr(body, "count", 1)
             if self._is_timed:
-                self.latencies.append((now - evaluation.event.time_unix_nano) / 1e6)
+                tenths = (now - evaluation.event.time_unix_nano) // 100_000
+                self.latencies[min(max(tenths, 0), len(self.latencies) - 1)] += 1
         return [Outcome.DELIVERED] * len(evaluations)
 
     async def close(self) -> None:
@@ -222,10 +223,16 @@ def sustained(binary: Path, events: Path, seconds: float) -> None:
             await running
             stats = peer.ask("/stats", "GET")
             account = one.ledger.source("tetragon")
-            times = sorted(one.last.latencies)
+            counts = one.last.latencies
+            total = sum(counts)
 
             def at(share: float) -> float:
-                return times[min(len(times) - 1, int(len(times) * share))]
+                seen = 0
+                for tenths, count in enumerate(counts):
+                    seen += count
+                    if seen >= total * share:
+                        return tenths / 10
+                return float("nan")
 
             print(
                 f"  {seconds:.0f} s at {rate}/s: offered {stats['emitted']}, overflowed in the peer {stats['overflowed']}, "
@@ -233,7 +240,7 @@ def sustained(binary: Path, events: Path, seconds: float) -> None:
             )
             print(
                 f"  from sending to verdict: p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms, p99.9 {at(0.999):.1f} ms, "
-                f"worst {times[-1]:.1f} ms (bar: p99 under 100 ms)"
+                f"worst {at(1.0):.1f} ms (bar: p99 under 100 ms)"
             )
             quarter = max(1, len(memory) // 4)
             print(

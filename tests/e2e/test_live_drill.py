@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent._pb import tetragon_pb2 as pb
@@ -98,7 +99,8 @@ def summed(metrics, name, source):
     return sum(value for key, value in metrics.items() if key[0] == name and f"source={source}" in key)
 
 
-async def test_both_streams_through_kills_restarts_and_stalls(tetragon_peer, hubble_peer, tmp_path, free_port):
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_both_streams_through_kills_restarts_and_stalls(workers, tetragon_peer, hubble_peer, tmp_path, free_port):
     events_with_personal_data(tmp_path / "events.bin")
     tetragon = tetragon_peer(
         "-events", str(tmp_path / "events.bin"), "-listen", f"unix://{tmp_path}/t.sock", "-queue", "500"
@@ -113,6 +115,7 @@ apiVersion: reeve.dev/v1alpha1
 kind: AgentConfig
 node: node-a
 state_dir: {state}
+pipeline: {{workers: {workers}}}
 http: {{listen: '127.0.0.1:{free_port}'}}
 sources:
   tetragon:

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 from certificates import Authority
+from live import explained, losses, until
 
-from agent.model import DnsActivity, HttpActivity, LossReport, NetworkActivity, StatusReport
+from agent.model import DnsActivity, HttpActivity, NetworkActivity, StatusReport
 from agent.plugins import Surroundings
 from agent.sources.hubble import SPEC
 from agent.sources.hubble.config import HubbleConfig
@@ -29,20 +30,6 @@ async def running(address, source=None, **settings):
     finally:
         await source.stop()
         await asyncio.wait_for(task, 20)
-
-
-async def until(holds, seconds=20.0):
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.02)
-
-
-def explained(out):
-    return out.lines_read + out.events_reported == len(out.events) + out.decode_errors.total() + out.aside.total()
-
-
-def losses(out):
-    return [event.body for event in out.events if isinstance(event.body, LossReport)]
 
 
 def bodies(out, kind):

@@ -6,9 +6,10 @@ import json
 
 import pytest
 from google.protobuf import json_format
+from live import explained, losses, until
 
 from agent._pb import tetragon_pb2 as pb
-from agent.model import LossReport, Outcome, StatusReport
+from agent.model import Outcome, StatusReport
 from agent.sources.tetragon.config import TetragonConfig
 from agent.sources.tetragon.source import TetragonSource
 from agent.testing import MemoryOutput
@@ -29,21 +30,6 @@ async def running(address, **settings):
     finally:
         await source.stop()
         await asyncio.wait_for(task, 20)
-
-
-async def until(holds, seconds=20.0):
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.02)
-
-
-def explained(out):
-    """What was read and made up against what went out, was refused or put aside."""
-    return out.lines_read + out.events_reported == len(out.events) + out.decode_errors.total() + out.aside.total()
-
-
-def losses(out):
-    return [event.body for event in out.events if isinstance(event.body, LossReport)]
 
 
 def states(out):

@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError as ProtobufError
 
 from agent._pb import observer_pb2
-from agent.model import Body, DecodeError, Event, LossReport, Resource, StatusReport, event_id
+from agent.model import DecodeError, Event, LossReport, StatusReport
 from agent.pipeline import Output, WhenFull
 from agent.plugins import Surroundings
 from agent.sources.hubble.config import HubbleConfig, server_name
@@ -23,6 +23,7 @@ from agent.sources.hubble.seen import Seen
 from agent.sources.hubble.wire import WireDecoder, agent_event
 from agent.sources.rpc import Backoff, Code, RpcError, Transport, transport_for
 from agent.sources.rpc.following import Following, Watch
+from agent.sources.rpc.reporting import Reporter
 
 log = structlog.get_logger("reeve.hubble")
 
@@ -49,14 +50,13 @@ class HubbleSource:
         request = config.request()
         self._decoder = WireDecoder(wanted(request.whitelist, request.blacklist))
         self._seen = Seen()
-        self._out: Output | None = None
+        self._reporter = Reporter("hubble", node)
         self._latest = 0  # event time of the newest flow, nanoseconds
         self._gap: float | None = None  # seconds of a break that is not known to be closed
         self._lost: Counter[tuple[str, str]] = Counter()  # (reason, node)
         self._flows_seen = -1
         self._sure_at = 0.0
         self._is_masked = True
-        self._reports = 0
         backoff = Backoff(config.retry_first_seconds, config.retry_longest_seconds)
         self._following = Following(
             self._transport, self, Watch(name, f"{SERVICE}GetFlows", config.idle_seconds), backoff
@@ -68,7 +68,7 @@ class HubbleSource:
             self._agent = Following(self._transport, _AgentEvents(self), watch, again)
 
     async def run(self, out: Output) -> None:
-        self._out = out
+        self._reporter.attach(out)
         beside = [asyncio.create_task(self._tell_losses())]
         if self._agent is not None:
             beside.append(asyncio.create_task(self._agent.run()))
@@ -101,17 +101,17 @@ class HubbleSource:
         return self._config.request(since, is_masked=self._is_masked).SerializeToString()
 
     async def connected(self, gap_seconds: float, reason: str) -> None:
-        self._output.connected(True)
+        self._reporter.out.connected(True)
         self._sure_at = time.monotonic()
         self._flows_seen = -1
         if reason:
             self._gap = (self._gap or 0.0) + gap_seconds
 
     async def disconnected(self) -> None:
-        self._output.connected(False)
+        self._reporter.out.connected(False)
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
-        out = self._output
+        out = self._reporter.out
         out.read(len(messages) + oversized)
         if oversized:
             out.decode_error("message_too_large", oversized)
@@ -159,38 +159,17 @@ class HubbleSource:
 
     # --------------------------------------------------------------- beside
 
-    @property
-    def _output(self) -> Output:
-        assert self._out is not None
-        return self._out
-
     async def _close_gap(self, *, is_proven: bool) -> None:
         gap, self._gap = self._gap or 0.0, None
         if is_proven:
             return
-        await self.report(
+        await self._reporter.report(
             LossReport(origin="hubble", reason="reconnect_gap", is_lower_bound=True, gap_seconds=round(gap, 3))
         )
 
-    async def report(self, body: Body, node: str = "") -> None:
-        """An event that we make: a loss, a state."""
-        self._reports += 1
-        now = time.time_ns()
-        node = node or self._node
-        event = Event(
-            id=event_id(b"hubble-report", node.encode(), f"{now}:{self._reports}".encode()),
-            source="hubble",
-            body=body,
-            resource=Resource(node=node),
-            time_unix_nano=now,
-            observed_time_unix_nano=now,
-        )
-        self._output.reported()
-        await self._output.send([event])
-
     async def pass_on(self, messages: list[bytes]) -> None:
         """Agent events: policies that changed, endpoints that came and went."""
-        out = self._output
+        out = self._reporter.out
         out.read(len(messages))
         wall = time.time_ns()
         events = []
@@ -212,7 +191,9 @@ class HubbleSource:
     async def _flush_losses(self) -> None:
         lost, self._lost = self._lost, Counter()
         for (reason, node), count in lost.items():
-            await self.report(LossReport(origin="hubble", reason=reason, count=count, is_lower_bound=True), node)
+            await self._reporter.report(
+                LossReport(origin="hubble", reason=reason, count=count, is_lower_bound=True), node
+            )
 
 
 class _AgentEvents:

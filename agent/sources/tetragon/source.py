@@ -12,11 +12,12 @@ import urllib.request
 import structlog
 from google.protobuf.message import DecodeError as ProtobufError
 
-from agent.model import Body, DecodeError, Event, LossReport, Resource, StatusReport, event_id
+from agent.model import DecodeError, Event, LossReport, StatusReport
 from agent.pipeline import Output, WhenFull
 from agent.plugins import Surroundings
 from agent.sources.rpc import Backoff, RpcError, Transport, transport_for
 from agent.sources.rpc.following import Following, Watch
+from agent.sources.rpc.reporting import Reporter
 from agent.sources.tetragon.config import TetragonConfig
 from agent.sources.tetragon.folding import Folding
 from agent.sources.tetragon.losses import LARGEST_PAGE, LossCounters
@@ -47,15 +48,14 @@ class TetragonSource:
         self._folding = Folding(config.fold_seconds)
         self._policies = PolicyWatch(config.expected_policies)
         self._losses = LossCounters()
-        self._out: Output | None = None
+        self._reporter = Reporter("tetragon", node)
         self._is_stopping = asyncio.Event()
         backoff = Backoff(config.retry_first_seconds, config.retry_longest_seconds)
         watch = Watch(name, f"{SERVICE}GetEvents", config.idle_seconds)
         self._following = Following(self._transport, self, watch, backoff)
-        self._reports = 0
 
     async def run(self, out: Output) -> None:
-        self._out = out
+        self._reporter.attach(out)
         beside = [asyncio.create_task(self._flush_folds())]
         if self._config.policy_seconds:
             beside.append(asyncio.create_task(self._watch_policies()))
@@ -81,9 +81,9 @@ class TetragonSource:
         return self._config.request()
 
     async def connected(self, gap_seconds: float, reason: str) -> None:
-        self._output.connected(True)
+        self._reporter.out.connected(True)
         if reason:
-            await self._report(
+            await self._reporter.report(
                 LossReport(
                     origin="tetragon",
                     reason="reconnect_gap",
@@ -93,10 +93,10 @@ class TetragonSource:
             )
 
     async def disconnected(self) -> None:
-        self._output.connected(False)
+        self._reporter.out.connected(False)
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
-        out = self._output
+        out = self._reporter.out
         out.read(len(messages) + oversized)
         if oversized:
             out.decode_error("message_too_large", oversized)
@@ -118,38 +118,18 @@ class TetragonSource:
         await self._send(events)
         for _ in range(throttled):
             # From now on execs of that control group are not posted, and nobody counts them.
-            await self._report(LossReport(origin="tetragon", reason="cgroup_throttle", is_lower_bound=True))
+            await self._reporter.report(LossReport(origin="tetragon", reason="cgroup_throttle", is_lower_bound=True))
 
     async def still_there(self) -> None:
         await self._transport.unary(f"{SERVICE}GetHealth", b"", _UNARY_SECONDS)
 
     # --------------------------------------------------------------- beside
 
-    @property
-    def _output(self) -> Output:
-        assert self._out is not None
-        return self._out
-
     async def _send(self, events: list[Event]) -> None:
         if folded := self._folding.take_folded():
-            self._output.set_aside("folded", folded)
+            self._reporter.out.set_aside("folded", folded)
         if events:
-            await self._output.send(events)
-
-    async def _report(self, body: Body) -> None:
-        """An event that we make: a loss, a state."""
-        self._reports += 1
-        now = time.time_ns()
-        event = Event(
-            id=event_id(b"tetragon-report", self._node.encode(), f"{now}:{self._reports}".encode()),
-            source="tetragon",
-            body=body,
-            resource=Resource(node=self._node),
-            time_unix_nano=now,
-            observed_time_unix_nano=now,
-        )
-        self._output.reported()
-        await self._output.send([event])
+            await self._reporter.out.send(events)
 
     async def _flush_folds(self) -> None:
         """Close windows as they end."""
@@ -163,12 +143,12 @@ class TetragonSource:
             try:
                 answer = await self._transport.unary(f"{SERVICE}ListTracingPolicies", b"", _UNARY_SECONDS)
                 for report in self._policies.changes(answer):
-                    await self._report(report)
+                    await self._reporter.report(report)
                 is_told = False
             except (RpcError, ProtobufError) as error:
                 if not is_told:
                     log.warning("Tracing policies cannot be listed.", source=self.name, error=str(error))
-                    await self._report(StatusReport(component="tetragon", state="policies_unknown"))
+                    await self._reporter.report(StatusReport(component="tetragon", state="policies_unknown"))
                 is_told = True
             await asyncio.sleep(self._config.policy_seconds)
 
@@ -178,7 +158,7 @@ class TetragonSource:
             try:
                 page = await asyncio.to_thread(_page, self._config.metrics_url)
                 for reason, count in self._losses.grown(page).items():
-                    await self._report(LossReport(origin="tetragon", reason=reason, count=count))
+                    await self._reporter.report(LossReport(origin="tetragon", reason=reason, count=count))
                 is_told = False
             except (OSError, ValueError) as error:
                 if not is_told:
@@ -186,7 +166,7 @@ class TetragonSource:
                     log.warning(
                         "Tetragon's metrics cannot be read; its losses go unseen.", source=self.name, error=what
                     )
-                    await self._report(StatusReport(component="tetragon", state="losses_unknown"))
+                    await self._reporter.report(StatusReport(component="tetragon", state="losses_unknown"))
                 is_told = True
             await asyncio.sleep(self._config.metrics_seconds)
 

@@ -1,4 +1,4 @@
-"""agent.sources.hubble.source with its transport played: resumes, gaps, refusals of the request, states of nodes."""
+"""agent.sources.hubble.source and .rpc.reporting (agent.sources.rpc.reporting) with its transport played: resumes, gaps, refusals of the request, states of nodes."""
 
 import asyncio
 
@@ -31,8 +31,9 @@ class Played:
 
 def source(*answers, **settings):
     one = HubbleSource(HubbleConfig(**{"whitelist": (), **settings}), "hubble", "node-a", Played(*answers))
-    one._out = MemoryOutput()
-    return one, one._out
+    out = MemoryOutput()
+    one._reporter.attach(out)
+    return one, out
 
 
 def flow(uuid, seconds=1_700_000_000, **fields):

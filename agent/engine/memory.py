@@ -13,6 +13,7 @@ from agent.engine.cache import Scanned
 from agent.engine.texts import Place
 from agent.model import Direction
 
+_LARGEST = 4096  # characters of a struct's texts
 _MOST = 4096  # in each of two generations, about 3 KB each
 
 Note: TypeAlias = tuple[Place, int, Scanned]
@@ -46,9 +47,15 @@ class MaskMemory:
             own: list[Note] = []
             masked = make(own)
             known = _Known(struct, masked, tuple(own))
+            if getattr(struct, "size", 0) > _LARGEST:
+                return self._told(known, path, notes)  # what a pod can make long must not fill our memory
         if len(self._young) >= self._most:
             self._old, self._young = self._young, {}
         self._young[key] = known
+        return self._told(known, path, notes)
+
+    @staticmethod
+    def _told(known: _Known, path: str, notes: list[Note]) -> Any:
         for place, size, scanned in known.notes:
             notes.append((place._replace(field=f"{path}.{place.field}"), size, scanned))
         return known.masked

@@ -114,8 +114,10 @@ def _plan_of(struct: type) -> tuple[tuple[str, _Shape], ...]:
     plan = _plans.get(struct)
     if plan is None:
         hints = typing.get_type_hints(struct)
-        names = [name for name in struct.__struct_fields__ if name not in _IDENTIFIERS]  # type: ignore[attr-defined]
-        plan = tuple((name, shape) for name in names if (shape := _shape_of(hints[name])))
+        names: tuple[str, ...] = struct.__struct_fields__  # type: ignore[attr-defined]
+        shapes = [(name, shape) for name in names if (shape := _shape_of(hints[name]))]
+        # Only names are identifiers: `source` of an event is one, `source` of a flow is an endpoint full of texts.
+        plan = tuple((name, shape) for name, shape in shapes if name not in _IDENTIFIERS or "plain" not in shape)
         _plans[struct] = plan
     return plan
 

@@ -33,6 +33,12 @@ class Process(Struct, frozen=True, kw_only=True):
     is_fileless: bool = False  # the binary's inode has no links (memfd, deleted file)
     is_setuid: bool = False
 
+    @property
+    def size(self) -> int:
+        """Characters of its texts, about."""
+        lengths = len(self.binary) + len(self.arguments) + len(self.cwd)
+        return lengths + sum(len(name) + len(value) for name, value in self.environment.items())
+
 
 class Endpoint(Struct, frozen=True, kw_only=True):
     """One side of a connection or flow; what the observer said, not resolved further."""
@@ -101,6 +107,9 @@ class NetworkActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag=
     count: int = 1  # sightings that were folded into this one
     denials: int = 0  # of this client in the window up to now, this one included; the pipeline fills these in
     denied_destinations: int = 0
+    is_denial_peak: bool = False  # more than before, since either fell below half of its peak
+    is_destination_peak: bool = False
+    is_repeat: bool = False  # another sighting of a connection that was told in the last seconds
     window_seconds: int = 0
     process: Process | None = None
     observer_policy: str = ""

@@ -98,8 +98,8 @@ class Port:
         self._ledger = ledger
         self._when_full: WhenFull = when_full
 
-    async def send(self, events: Batch) -> Receipt:
-        return await self._channel.put(self._source, events, self._when_full)
+    async def send(self, events: Batch, *, must_wait: bool = False) -> Receipt:
+        return await self._channel.put(self._source, events, "block" if must_wait else self._when_full)
 
     def decode_error(self, name: str, count: int = 1) -> None:
         self._ledger.source(self._source).decode_errors[name] += count

@@ -41,8 +41,11 @@ class Receipt:
 class Output(Protocol):
     """Where a source sends to.  Upstream loss is sent as an event with a `LossReport`."""
 
-    async def send(self, events: Batch) -> Receipt:
-        """Admit a batch.  Waits while the queue is full (`block`) or drops the batch at once (`drop_newest`)."""
+    async def send(self, events: Batch, *, must_wait: bool = False) -> Receipt:
+        """Admit a batch.  Waits while the queue is full (`block`) or drops the batch at once (`drop_newest`).
+
+        With `must_wait` it waits in any case: for what a source has to say of itself, which is rare and not to be lost.
+        """
         ...
 
     def decode_error(self, name: str, count: int = 1) -> None:

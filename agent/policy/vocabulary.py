@@ -39,6 +39,7 @@ _Shape: TypeAlias = Literal["plain", "integer", "struct", "structs"]
 # Kept by identity while the object lives here; 4096 messages of about 1 KB, twice.
 _REMEMBERED = (Process, Resource)
 _MOST_REMEMBERED = 4096
+_LARGEST_REMEMBERED = 4096  # characters of a struct's texts
 
 # A process activity is called `activity`, because `process` is the process itself.
 _VARIABLE_OF_CLASS = {name: "activity" if name == "process" else name for name in EVENT_CLASSES}
@@ -177,6 +178,8 @@ class Vocabulary:
         known = self._young.get(key) or self._old.get(key)
         if known is None or known[0] is not struct:
             known = (struct, self._made(struct, kind))
+            if getattr(struct, "size", 0) > _LARGEST_REMEMBERED:
+                return known[1]
         if len(self._young) >= _MOST_REMEMBERED:
             self._old, self._young = self._young, {}
         self._young[key] = known

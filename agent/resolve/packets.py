@@ -6,6 +6,7 @@ from agent.model import Event, NetworkActivity
 
 _PACKETS = 8192
 _SAME_PACKET_NANOSECONDS = 1_000_000_000
+_SAME_CONNECTION_NANOSECONDS = 10_000_000_000
 
 
 class RefusedPackets:
@@ -41,3 +42,25 @@ class RefusedPackets:
             del self._first[next(iter(self._first))]
         self._first[key] = event.time_unix_nano, body.observation
         return False
+
+
+class Connections:
+    """Connections told in the last seconds.  A verdict, the packets traced at several points, and the redirection to a
+    proxy are sightings of one connection."""
+
+    def __init__(self, connections: int = _PACKETS) -> None:
+        self._limit = connections
+        self._told: dict[tuple[object, ...], int] = {}
+
+    def is_repeat(self, event: Event, body: NetworkActivity) -> bool:
+        """Whether the same ends were seen within ten seconds, with the same verdict for or against."""
+        source, destination = body.source, body.destination
+        if not source.port or not event.time_unix_nano:
+            return False
+        is_refused = body.verdict == "dropped"
+        key = (source.address, source.port, destination.address, destination.port, body.protocol, is_refused)
+        before = self._told.pop(key, None)
+        if len(self._told) >= self._limit:
+            del self._told[next(iter(self._told))]
+        self._told[key] = event.time_unix_nano
+        return before is not None and abs(event.time_unix_nano - before) <= _SAME_CONNECTION_NANOSECONDS

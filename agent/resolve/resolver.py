@@ -9,7 +9,7 @@ import msgspec
 from agent.model import DnsActivity, Endpoint, Event, HttpActivity, NetworkActivity, Resource, Sensitive
 from agent.resolve.denials import DenialWindow
 from agent.resolve.names import NameTable, without_search_domain
-from agent.resolve.packets import RefusedPackets
+from agent.resolve.packets import Connections, RefusedPackets
 
 _NAMES = 8
 # Cilium's reasons for a packet that a policy refused; an observer that gives none counts too.
@@ -25,6 +25,7 @@ class Resolver:
         self.names = NameTable()
         self.denials = DenialWindow()
         self._refused = RefusedPackets()
+        self._connections = Connections()
 
     def __call__(self, event: Event) -> Event:
         match event.body:
@@ -39,7 +40,9 @@ class Resolver:
 
     def _lookup(self, event: Event, dns: DnsActivity) -> Event:
         query = dns.query.reveal() if isinstance(dns.query, Sensitive) else dns.query
-        meant = without_search_domain(query, dns.source.namespace, self._domain, self._search)
+        meant = query.rstrip(".")
+        if not dns.addresses:  # a name that has addresses is one, such as web-0.nginx.shop.svc.cluster.local
+            meant = without_search_domain(query, dns.source.namespace, self._domain, self._search)
         if dns.is_response and dns.addresses and not dns.response_code:
             client = (dns.source.namespace, dns.source.pod)
             # The name that was asked for comes last: the newest one is named first.
@@ -55,14 +58,18 @@ class Resolver:
             named = self._named(network.destination, event)
             if named is not network.destination:
                 changes["destination"] = named
+        if self._connections.is_repeat(event, network):
+            changes["is_repeat"] = True
         if network.drop_reason in _REFUSALS and network.verdict == "dropped" and not self._refused.is_second(event):
             to = network.destination
-            denials, destinations = self.denials.add(
+            denial = self.denials.add(
                 _client(network.source, event.resource), f"{to.address or to.pod}:{to.port}", event.time_unix_nano
             )
             changes |= {
-                "denials": denials,
-                "denied_destinations": destinations,
+                "denials": denial.refusals,
+                "denied_destinations": denial.destinations,
+                "is_denial_peak": denial.is_count_peak,
+                "is_destination_peak": denial.is_destination_peak,
                 "window_seconds": self.denials.window_seconds,
             }
         return _with(event, **changes) if changes else event

@@ -54,7 +54,8 @@ class MemoryOutput:
         """Events whose batch ended in a way that may be checkpointed."""
         return [event for batch, outcome in self.settled if outcome.may_checkpoint for event in batch]
 
-    async def send(self, events: Batch) -> Receipt:
+    async def send(self, events: Batch, *, must_wait: bool = False) -> Receipt:
+        del must_wait
         receipt = Receipt()
         if not events:
             receipt.settle(Outcome.DELIVERED)

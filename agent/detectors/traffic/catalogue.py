@@ -29,7 +29,8 @@ class _Strict(pydantic.BaseModel):
 
 class Entry(_Strict):
     """A provider outside (`hosts`), or a server in the cluster (`workloads`: names of workloads, pods or apps, with
-    `*`; `ports`: those that nothing else uses; `paths`: of its API, with `*`)."""
+    `*`; `ports`: those that nothing else uses; `paths`: of its API and nobody else's, with `*`; `own_paths`: words that
+    others use too, which count only where the server is known by name or port)."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
@@ -38,6 +39,7 @@ class Entry(_Strict):
     workloads: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     paths: tuple[str, ...] = ()
+    own_paths: tuple[str, ...] = ()
 
     @pydantic.field_validator("hosts")
     @classmethod

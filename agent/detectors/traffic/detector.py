@@ -24,7 +24,7 @@ from agent.plugins import Surroundings
 NAME = "traffic"
 _SERVERS = {"model-server": "MODEL_SERVER", "vector-database": "VECTOR_DATABASE"}
 _LABELS = ("app", "app.kubernetes.io/name", "app.kubernetes.io/component", "serving.kserve.io/inferenceservice")
-_SURE, _LIKELY, _POSSIBLE = 1.0, 0.9, 0.5
+_SURE, _LIKELY, _POSSIBLE, _HEARSAY = 1.0, 0.9, 0.5, 0.3
 
 
 class TrafficDetector:
@@ -52,6 +52,10 @@ class TrafficDetector:
         found: list[Finding] = []
         if network.is_reply:
             return found
+        if self._is_burst(network):
+            found.append(_finding("DENIED_BURST", "denied-burst", "network.denials", _SURE))
+        if network.is_repeat:
+            return found  # what there is to say of the connection was said at its first sighting
         destination = network.destination
         if network.direction != "ingress":
             found += self._egress(destination)
@@ -62,16 +66,13 @@ class TrafficDetector:
             network.is_opening or network.observation == "policy-verdict" or network.verdict == "dropped"
         ):
             found += self._access(network.source, destination, "network.destination")
-        if self._is_burst(network.denials, network.denied_destinations):
-            found.append(_finding("DENIED_BURST", "denied-burst", "network.denials", _SURE))
         return found
 
-    def _is_burst(self, denials: int, destinations: int) -> bool:
+    def _is_burst(self, network: NetworkActivity) -> bool:
         """At the threshold, and at each doubling of it: a burst is told a few times, not once for each packet."""
         config = self._config
-        return _is_step(denials, config.denied_count) or (
-            # The count of destinations stays while more packets come: told when a packet brought a new one.
-            denials == destinations and _is_step(destinations, config.denied_destinations)
+        return (network.is_denial_peak and _is_step(network.denials, config.denied_count)) or (
+            network.is_destination_peak and _is_step(network.denied_destinations, config.denied_destinations)
         )
 
     def _http(self, http: HttpActivity) -> list[Finding]:
@@ -84,7 +85,7 @@ class TrafficDetector:
                 found.append(_finding(f"{_word(entry)}_EGRESS", entry.id, "http.host", _SURE))
             else:
                 found += self._egress(http.destination, field="http.destination")
-        is_model_call = self._catalogue.is_model_path(str(http.path))
+        is_model_call = http.method in ("", "POST") and self._is_model_call(http)
         if is_model_call:
             rule = "to-the-world" if http.destination.is_world else "in-the-cluster"
             found.append(_finding("PLAINTEXT_LLM_CALL", rule, "http.path", _SURE))
@@ -93,18 +94,27 @@ class TrafficDetector:
             access = [_finding("MODEL_SERVER_CROSS_NAMESPACE", "model-api", "http.path", _LIKELY)]
         return found + access
 
+    def _is_model_call(self, http: HttpActivity) -> bool:
+        """By a path that only such APIs have, or by one of the server's own where the server is known."""
+        path, server = str(http.path), http.destination
+        if self._catalogue.is_model_path(path):
+            return True
+        entry = self._catalogue.of_server(_names(server), server.port)
+        return entry is not None and path in entry.own_paths
+
     def _egress(self, end: Endpoint, field: str = "network.destination") -> list[Finding]:
         entries = [self._catalogue.of_host(name) for name in end.names]
         known = {entry.id: entry for entry in entries if entry is not None}
         score = _LIKELY if None not in entries else _POSSIBLE
+        if end.names_origin == "dns-node":
+            score = _HEARSAY  # another pod asked for the name; behind a CDN the address is anybody's
         return [_finding(f"{_word(entry)}_EGRESS", entry.id, field, score) for entry in known.values()]
 
     def _access(self, client: Endpoint, server: Endpoint, field: str) -> list[Finding]:
         """A model server or vector database that is called from elsewhere."""
         if not server.namespace:
             return []
-        names = (server.workload, server.pod, *(server.labels.get(label, "") for label in _LABELS))
-        entry = self._catalogue.of_server([name for name in names if name], server.port)
+        entry = self._catalogue.of_server(_names(server), server.port)
         if entry is None or entry.kind not in _SERVERS:
             return []
         word = _SERVERS[entry.kind]
@@ -113,6 +123,12 @@ class TrafficDetector:
         if _is_foreign(client, server):
             return [_finding(f"{word}_CROSS_NAMESPACE", entry.id, field, _LIKELY)]
         return []
+
+
+def _names(server: Endpoint) -> list[str]:
+    """What a server goes by: workload, pod, labels that name an app."""
+    names = (server.workload, server.pod, *(server.labels.get(label, "") for label in _LABELS))
+    return [name for name in names if name]
 
 
 def _is_foreign(client: Endpoint, server: Endpoint) -> bool:

@@ -18,7 +18,12 @@ DEFAULT_WHITELIST: tuple[dict[str, Any], ...] = (
     {"verdict": ["DROPPED", "AUDIT", "ERROR"]},
     {"event_type": [{"type": 129}]},  # requests and answers that a proxy saw: HTTP, DNS
     {"event_type": [{"type": 5}]},  # policy verdicts: one for each new connection
-    {"destination_label": ["reserved:world"], "tcp_flags": [{"SYN": True}], "reply": [False]},
+    # In dual-stack clusters the world has a label for each family, and none for both.
+    {
+        "destination_label": ["reserved:world", "reserved:world-ipv4", "reserved:world-ipv6"],
+        "tcp_flags": [{"SYN": True}],
+        "reply": [False],
+    },
 )
 # Without time and node_name the response has neither.
 DEFAULT_FIELDS = (

@@ -1,11 +1,13 @@
 """Hubble's flow filters, checked again on what came: a server ignores filter fields that are newer than itself.
 
 Fields inside one filter are ANDed, values inside one field ORed, filters ORed; the result is whitelist minus blacklist.
-What this cannot check (regular expressions, names, workloads) counts as fulfilled.
+What this cannot check (regular expressions, names, other selectors) counts as fulfilled in a whitelist and as not
+fulfilled in a blacklist: when in doubt a flow is taken.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -81,15 +83,23 @@ def _labels(side: int, name: str) -> Callable[[Any], Check]:
     return make
 
 
+_PLAIN_SELECTOR = re.compile(r"(?:reserved:[a-z0-9-]+|k8s:[^\s=!,()]+={1,2}[^\s=!,()]*)")
+
+
 def _selects(selector: str, peer: Peer) -> bool:
-    """Whether a label selector chooses an end; True for forms that are not understood here."""
+    """Whether a plain label selector chooses an end."""
     if selector.startswith("reserved:"):
         wanted = selector.removeprefix("reserved:")
-        return peer.is_world if wanted == "world" else peer.identity == wanted
-    key, equals, value = selector.removeprefix("k8s:").partition("=")
-    if not equals or not selector.startswith("k8s:") or any(sign in selector for sign in " !,()"):
-        return True
-    return peer.labels.get(key) == value
+        return wanted in peer.reserved or peer.identity == wanted or (wanted == "world" and peer.is_world)
+    key, _, value = selector.removeprefix("k8s:").partition("=")
+    return peer.labels.get(key) == value.removeprefix("=")
+
+
+def _is_understood(filters: flow_pb2.FlowFilter) -> bool:
+    """Whether every field and selector of a filter can be checked here."""
+    if any(field.name not in _CHECKS for field, _ in filters.ListFields()):
+        return False
+    return all(_PLAIN_SELECTOR.fullmatch(one) for one in (*filters.source_label, *filters.destination_label))
 
 
 def _pods(side: int, name: str) -> Callable[[Any], Check]:
@@ -130,8 +140,7 @@ def wanted(
 ) -> Callable[[view.Flow, Peers], bool] | None:
     """A predicate for flows; None if every flow is wanted."""
     allow = [_compiled(one) for one in whitelist]
-    # A filter that is only understood in part would refuse too much.
-    deny = [_compiled(one) for one in blacklist if all(field.name in _CHECKS for field, _ in one.ListFields())]
+    deny = [_compiled(one) for one in blacklist if _is_understood(one)]
     if not allow and not deny:
         return None
 
@@ -144,4 +153,11 @@ def wanted(
 
 
 def _compiled(filters: flow_pb2.FlowFilter) -> list[Check]:
-    return [_CHECKS[field.name](filters) for field, _ in filters.ListFields() if field.name in _CHECKS]
+    """The checks of a filter, without those that are not understood."""
+    names = [field.name for field, _ in filters.ListFields() if field.name in _CHECKS]
+    unclear = [
+        name
+        for name in names
+        if name.endswith("_label") and not all(_PLAIN_SELECTOR.fullmatch(one) for one in getattr(filters, name))
+    ]
+    return [_CHECKS[name](filters) for name in names if name not in unclear]

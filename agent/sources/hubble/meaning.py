@@ -21,6 +21,7 @@ from agent.model import (
     Text,
     event_id,
 )
+from agent.sources.addresses import plain_address
 
 # Cilium's reserved identities by number (facts: hubble §3), for flows whose labels were masked away.
 RESERVED = {
@@ -40,7 +41,6 @@ OBSERVATIONS = {1: "drop", 2: "debug", 3: "capture", 4: "trace", 5: "policy-verd
 PORTED = ("TCP", "UDP", "SCTP")
 # RFC 2181 §8: a TTL with the highest bit set counts as zero (Cilium sends 4294967295 with an NXDOMAIN).
 _LONGEST_TTL = 2**31 - 1
-_MAPPED = "::ffff:"
 
 
 class Peer(NamedTuple):
@@ -52,9 +52,10 @@ class Peer(NamedTuple):
     labels: dict[str, str]
     identity: str
     is_world: bool
+    reserved: frozenset[str]
 
 
-NOBODY = Peer("", "", "", {}, "", False)
+NOBODY = Peer("", "", "", {}, "", False, frozenset())
 
 
 class Side(NamedTuple):
@@ -105,24 +106,25 @@ class Facts(NamedTuple):
 
 def peer_of(namespace: str, pod: str, workload: str, raw_labels: tuple[str, ...], identity: int) -> Peer:
     """An end from Cilium's labels (`source:key=value`; a value may hold `=`) and its numeric identity."""
-    reserved = next((label.removeprefix("reserved:") for label in raw_labels if label.startswith("reserved:")), "")
-    name = reserved or RESERVED.get(identity, "")
+    reserved = [label.removeprefix("reserved:") for label in raw_labels if label.startswith("reserved:")]
+    name = reserved[0] if reserved else RESERVED.get(identity, "")
+    if "kube-apiserver" in reserved:
+        name = "kube-apiserver"  # it may be the host, or outside of the cluster, too
     labels: dict[str, str] = {}
     for label in raw_labels:
         if label.startswith("k8s:"):
             key, _, value = label[4:].partition("=")
             labels[key] = value
-    is_world = name.startswith("world") or any(label.startswith("reserved:world") for label in raw_labels)
-    return Peer(namespace, pod, workload, labels, name, is_world)
+    is_world = name.startswith("world") or (
+        name != "kube-apiserver" and any(one.startswith("world") for one in reserved)
+    )
+    return Peer(namespace, pod, workload, labels, name, is_world, frozenset(reserved))
 
 
 def _endpoint(side: Side) -> Endpoint:
     peer = side.peer
-    address = side.address
-    if address.startswith(_MAPPED) and "." in address:
-        address = address[len(_MAPPED) :]
     return Endpoint(
-        address=address,
+        address=plain_address(side.address),
         port=side.port,
         names=side.names,
         names_origin="observer" if side.names else "",
@@ -169,7 +171,11 @@ def _http(facts: Facts, http: Http, client: Endpoint, server: Endpoint) -> Body:
         host, path = parts.hostname or "", parts.path
     except ValueError:
         host, path = "", ""
-    headers: dict[str, Text] = {key.lower(): Sensitive(value) for key, value in http.headers}
+    joined: dict[str, str] = {}
+    for key, value in http.headers:
+        name = key.lower()
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    headers: dict[str, Text] = {key: Sensitive(value) for key, value in joined.items()}
     return HttpActivity(
         method=http.method,
         url=Sensitive(http.url) if http.url else "",
@@ -194,7 +200,7 @@ def _dns(facts: Facts, dns: Dns, client: Endpoint, server: Endpoint) -> Body:
         query_types=dns.types,
         is_response=facts.layer7 == "response",
         response_code=dns.code,
-        addresses=dns.addresses,
+        addresses=tuple(map(plain_address, dns.addresses)),
         cnames=tuple(name.rstrip(".") for name in dns.cnames),
         ttl_seconds=dns.ttl_seconds if 0 <= dns.ttl_seconds <= _LONGEST_TTL else 0,
         verdict=facts.verdict,

@@ -19,11 +19,14 @@ from agent.pipeline import Output, WhenFull
 from agent.plugins import Surroundings
 from agent.sources.hubble.config import HubbleConfig, server_name
 from agent.sources.hubble.filters import wanted
+from agent.sources.hubble.resume import Resume
 from agent.sources.hubble.seen import Seen
 from agent.sources.hubble.wire import WireDecoder, agent_event
 from agent.sources.rpc import Backoff, Code, RpcError, Transport, transport_for
-from agent.sources.rpc.following import Following, Watch
-from agent.sources.rpc.reporting import Reporter
+from agent.sources.rpc.beside import again_and_again
+from agent.sources.rpc.following import RENEWAL, Following, Watch
+from agent.sources.rpc.reporting import Reporter, gap, outage
+from agent.sources.rpc.transport import Renewal
 
 log = structlog.get_logger("reeve.hubble")
 
@@ -51,8 +54,8 @@ class HubbleSource:
         self._decoder = WireDecoder(wanted(request.whitelist, request.blacklist))
         self._seen = Seen()
         self._reporter = Reporter("hubble", node)
-        self._latest = 0  # event time of the newest flow, nanoseconds
-        self._gap: float | None = None  # seconds of a break that is not known to be closed
+        self._resume = Resume()
+        self._is_stopping = asyncio.Event()
         self._lost: Counter[tuple[str, str]] = Counter()  # (reason, node)
         self._flows_seen = -1
         self._sure_at = 0.0
@@ -69,19 +72,23 @@ class HubbleSource:
 
     async def run(self, out: Output) -> None:
         self._reporter.attach(out)
-        beside = [asyncio.create_task(self._tell_losses())]
+        out.connected(False)
+        telling = again_and_again(self.name, _LOSS_SECONDS, self._is_stopping, self._flush_losses)
+        beside = [asyncio.create_task(telling)]
         if self._agent is not None:
             beside.append(asyncio.create_task(self._agent.run()))
         try:
             await self._following.run()
         finally:
-            for task in beside:
-                task.cancel()
+            self._is_stopping.set()
+            if self._agent is not None:
+                await self._agent.stop()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._transport.close()
         await self._flush_losses()
 
     async def stop(self) -> None:
+        self._is_stopping.set()
         await self._following.stop()
         if self._agent is not None:
             await self._agent.stop()
@@ -89,13 +96,13 @@ class HubbleSource:
     # ------------------------------------------------------------- follower
 
     def request(self, reason: str) -> bytes:
-        if reason in ("invalid_argument", "unknown") and self._is_masked and not self._latest:
+        if reason in ("invalid_argument", "unknown") and self._is_masked and not self._resume.has_flows:
             # A server that does not know a path of the mask refuses the call; it sends whole flows then.
             self._is_masked = False
             log.warning("Hubble refuses the request; whole flows are asked for, without a mask.", source=self.name)
-        since = 0
-        if self._latest:
-            since = self._latest - int(self._config.overlap_seconds * 1e9)
+        since = self._resume.since(time.time_ns())
+        if since:
+            since -= int(self._config.overlap_seconds * 1e9)
         elif self._config.since_seconds:
             since = time.time_ns() - int(self._config.since_seconds * 1e9)
         return self._config.request(since, is_masked=self._is_masked).SerializeToString()
@@ -104,11 +111,14 @@ class HubbleSource:
         self._reporter.out.connected(True)
         self._sure_at = time.monotonic()
         self._flows_seen = -1
-        if reason:
-            self._gap = (self._gap or 0.0) + gap_seconds
+        if reason and reason != RENEWAL:
+            self._resume.broke(max(gap_seconds, 0.001))
 
     async def disconnected(self) -> None:
         self._reporter.out.connected(False)
+
+    async def missing(self, seconds: float) -> None:
+        await self._reporter.report(outage("hubble", seconds))
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
         out = self._reporter.out
@@ -117,7 +127,9 @@ class HubbleSource:
             out.decode_error("message_too_large", oversized)
         events: list[Event] = []
         aside: Counter[str] = Counter()
+        gaps: list[tuple[float, str]] = []
         wall = time.time_ns()
+        self._flows_seen = -1
         for message in messages:
             one = self._decoder.event(message, wall)
             if one is None:
@@ -132,45 +144,53 @@ class HubbleSource:
                 if one.body.state in _GONE:
                     self._lost[one.body.state, one.resource.node] += 0
             else:
-                self._latest = max(self._latest, one.time_unix_nano)
                 verdict = self._seen.look(one)
+                node = one.resource.node
+                missed = self._resume.saw(node, one.time_unix_nano, wall, is_duplicate=verdict == "duplicate")
+                if missed is not None:
+                    gaps.append((missed, node))
                 if verdict == "new":
                     events.append(one)
                 else:
                     aside[verdict] += 1
         for reason, count in aside.items():
             out.set_aside(reason, count)
-        if self._gap is not None and (events or aside):
-            await self._close_gap(is_proven=aside["duplicate"] > 0)
+        for seconds, node in gaps:
+            await self._reporter.report(gap("hubble", seconds), node)
         for start in range(0, len(events), _PARCEL):
             await out.send(events[start : start + _PARCEL])
 
-    async def still_there(self) -> None:
+    async def status(self) -> observer_pb2.ServerStatusResponse:
+        """What the server says of itself.  Raises RpcError."""
         answer = await self._transport.unary(f"{SERVICE}ServerStatus", b"", _UNARY_SECONDS)
         try:
-            seen = observer_pb2.ServerStatusResponse.FromString(answer).seen_flows
+            return observer_pb2.ServerStatusResponse.FromString(answer)
         except ProtobufError as error:
             raise RpcError(Code.INTERNAL, "ServerStatus does not decode") from error
+
+    async def still_there(self) -> None:
+        seen = (await self.status()).seen_flows
         has_grown = 0 <= self._flows_seen < seen
         self._flows_seen = seen
         is_filtered = bool(self._config.whitelist or self._config.blacklist)
         if has_grown and (not is_filtered or time.monotonic() - self._sure_at > _SURE_SECONDS):
-            raise RpcError(Code.UNAVAILABLE, "silent although the server sees flows")
+            raise Renewal("silent although the server sees flows")
 
     # --------------------------------------------------------------- beside
 
-    async def _close_gap(self, *, is_proven: bool) -> None:
-        gap, self._gap = self._gap or 0.0, None
-        if is_proven:
-            return
-        await self._reporter.report(
-            LossReport(origin="hubble", reason="reconnect_gap", is_lower_bound=True, gap_seconds=round(gap, 3))
+    async def tell_agent_gap(self, seconds: float) -> None:
+        """Agent events cannot be asked for again."""
+        loss = LossReport(
+            origin="hubble", reason="agent_events_gap", is_lower_bound=True, gap_seconds=max(0.001, round(seconds, 3))
         )
+        await self._reporter.report(loss)
 
-    async def pass_on(self, messages: list[bytes]) -> None:
+    async def pass_on(self, messages: list[bytes], oversized: int) -> None:
         """Agent events: policies that changed, endpoints that came and went."""
         out = self._reporter.out
-        out.read(len(messages))
+        out.read(len(messages) + oversized)
+        if oversized:
+            out.decode_error("message_too_large", oversized)
         wall = time.time_ns()
         events = []
         for message in messages:
@@ -183,17 +203,16 @@ class HubbleSource:
                 out.set_aside("duplicate")
         await out.send(events)
 
-    async def _tell_losses(self) -> None:
-        while True:
-            await asyncio.sleep(_LOSS_SECONDS)
-            await self._flush_losses()
-
     async def _flush_losses(self) -> None:
-        lost, self._lost = self._lost, Counter()
-        for (reason, node), count in lost.items():
-            await self._reporter.report(
-                LossReport(origin="hubble", reason=reason, count=count, is_lower_bound=True), node
-            )
+        """One report for each reason and node; a loss is forgotten only when it was told."""
+        for key, count in list(self._lost.items()):
+            reason, node = key
+            report = LossReport(origin="hubble", reason=reason, count=count, is_lower_bound=True)
+            await self._reporter.report(report, node)
+            if self._lost[key] > count:
+                self._lost[key] -= count
+            else:
+                del self._lost[key]
 
 
 class _AgentEvents:
@@ -207,17 +226,20 @@ class _AgentEvents:
         return observer_pb2.GetAgentEventsRequest(follow=True).SerializeToString()
 
     async def connected(self, gap_seconds: float, reason: str) -> None:
-        """The flows' stream tells of gaps."""
+        if reason:
+            await self._source.tell_agent_gap(gap_seconds)
 
     async def disconnected(self) -> None:
-        """The flows' stream tells of gaps."""
+        """The flows' stream tells whether the server is there."""
+
+    async def missing(self, seconds: float) -> None:
+        """The flows' stream tells whether the server is there."""
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
-        del oversized  # an agent event is small
-        await self._source.pass_on(messages)
+        await self._source.pass_on(messages, oversized)
 
     async def still_there(self) -> None:
-        await self._source.still_there()
+        await self._source.status()
 
 
 def build(config: HubbleConfig, name: str, surroundings: Surroundings) -> HubbleSource:

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from agent.sources.rpc.backoff import Backoff
-from agent.sources.rpc.transport import Code, RpcError, Stream, Transport
+from agent.sources.rpc.transport import Code, Renewal, RpcError, Stream, Transport
 
 log = structlog.get_logger("reeve.rpc")
 
@@ -21,6 +21,11 @@ _PING_SECONDS = 310.0
 _PING_ANSWER_SECONDS = 10.0
 # A connection that held this long was good: the next wait is short again.
 _GOOD_SECONDS = 10.0
+
+
+# How often an outage is told while it lasts.
+_MISSING_SECONDS = 20.0
+RENEWAL = "renewal"
 
 
 class Follower(Protocol):
@@ -36,6 +41,10 @@ class Follower(Protocol):
 
     async def disconnected(self) -> None:
         """The stream ended."""
+        ...
+
+    async def missing(self, seconds: float) -> None:
+        """There has been no stream for so long; told again as long as that lasts."""
         ...
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
@@ -78,7 +87,8 @@ class Following:
     async def run(self) -> None:
         """Follow until `stop`, or for ever."""
         loop = asyncio.get_running_loop()
-        ended: float | None = None
+        ended = loop.time()  # of the last stream, or our beginning
+        told = ended
         reason = ""
         is_told = False
         while not self._is_stopping.is_set():
@@ -89,47 +99,58 @@ class Following:
                     return
                 try:
                     self._asked = 0.0
-                    gap = 0.0 if ended is None else loop.time() - ended
+                    gap = loop.time() - ended
                     await self._follower.connected(gap, reason)
-                    if gap:
+                    if reason and reason != RENEWAL:
                         level = log.debug if is_told else log.info
                         level("A stream stands again.", source=self._watch.name, gap_seconds=round(gap, 3))
                     reason = await self._read(self._stream)
                 finally:
-                    ended = loop.time()
+                    ended = told = loop.time()
                     await self._stream.close()
                     self._stream = None
                     await self._follower.disconnected()
                     # One that ends at once each time is told once, not each time.
                     is_told = is_told and loop.time() - began < _GOOD_SECONDS
             except RpcError as error:
-                reason = error.code.name.lower()
+                reason = RENEWAL if isinstance(error, Renewal) else error.code.name.lower()
                 if self._watch.is_optional and error.code is Code.UNIMPLEMENTED:
                     log.info("The server does not offer a stream.", source=self._watch.name, method=self._watch.method)
                     return
+                if reason == RENEWAL:
+                    log.debug("A stream is set up anew.", source=self._watch.name, why=error.detail)
+                    continue
                 if not is_told and not self._is_stopping.is_set():
                     log.warning("A stream ended, connecting again.", source=self._watch.name, error=str(error))
                 is_told = True
             if self._is_stopping.is_set():
                 return
+            if loop.time() - told >= _MISSING_SECONDS:
+                told = loop.time()
+                await self._follower.missing(told - ended)
             if loop.time() - began > _GOOD_SECONDS:
                 self._backoff.reset()
             await self._rest(self._backoff.next_seconds())
 
     async def _connected(self, reason: str) -> Stream | None:
         """A stream; None if `stop` came first.  Raises RpcError."""
+        connecting: asyncio.Future[Stream] | None
         connecting = asyncio.ensure_future(self._transport.stream(self._watch.method, self._follower.request(reason)))
         stopping = asyncio.ensure_future(self._is_stopping.wait())
         try:
             await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
+            if not connecting.done() or self._is_stopping.is_set():
                 return None
-            return connecting.result()
+            stream = connecting.result()
+            connecting = None
+            return stream
         finally:
             stopping.cancel()
-            if not connecting.done():
+            if connecting is not None:
                 connecting.cancel()
-                await asyncio.gather(connecting, return_exceptions=True)
+                for made in await asyncio.gather(connecting, return_exceptions=True):
+                    if not isinstance(made, BaseException):
+                        await made.close()
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -147,11 +168,14 @@ class Following:
             except TimeoutError:
                 await self._ask(stream)
                 continue
+            finally:
+                oversized = stream.take_oversized()
+                if oversized:
+                    await self._follower.take([], oversized)
             if messages is None:
                 return "ok"
-            oversized = stream.take_oversized()
-            if messages or oversized:
-                await self._follower.take(messages, oversized)
+            if messages:
+                await self._follower.take(messages, 0)
 
     async def _ask(self, stream: Stream) -> None:
         """Whether a silent stream still lives.  Raises RpcError if not."""

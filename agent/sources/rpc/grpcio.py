@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import grpc.aio
 
 
+# What an old channel's calls get to end in, after certificates have changed.
+_GRACE_SECONDS = 10.0
+
+
 def _error(error: Exception) -> RpcError:
     """Ours for an AioRpcError of grpcio; anything else is raised again."""
     code = getattr(error, "code", None)
@@ -27,7 +31,8 @@ def _error(error: Exception) -> RpcError:
 class GrpcioStream:
     """A `Stream` of grpcio.  Messages are read one by one in the background and taken together."""
 
-    def __init__(self, call: Any, limit: int = 2048) -> None:
+    def __init__(self, channel: Any, call: Any, limit: int = 2048) -> None:
+        self._channel = channel
         self._call = call
         self._messages: asyncio.Queue[bytes | None] = asyncio.Queue(limit)
         self._error: RpcError | None = None
@@ -74,30 +79,27 @@ class GrpcioStream:
             await asyncio.wait([self._reading], timeout=0.05)
         self._is_over = True
         self._error = self._error or RpcError(Code.CANCELLED, "cancelled by us")
+        await self._channel.close()
 
 
 class GrpcioTransport:
-    """A `Transport` of grpcio."""
+    """A `Transport` of grpcio.  Unary calls share a channel; a stream has its own, which ends with it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._channel: grpc.aio.Channel | None = None
         self._made_of: object = None
+        self._closing: set[asyncio.Task[None]] = set()
 
-    async def _current(self) -> grpc.aio.Channel:
+    def _made(self, files: tuple[bytes, bytes | None, bytes | None] | None) -> grpc.aio.Channel:
         import grpc.aio
 
         place = self._connection
-        files = place.tls_bytes()
-        if self._channel is not None and files == self._made_of:
-            return self._channel
-        if self._channel is not None:
-            await self._channel.close()
-        size = place.config.max_message_bytes
         options: list[tuple[str, Any]] = [
-            ("grpc.max_receive_message_length", size),
+            ("grpc.max_receive_message_length", place.config.max_message_bytes),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", 0),
+            ("grpc.enable_http_proxy", 0),  # a node's own peers are not behind one
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
@@ -105,37 +107,56 @@ class GrpcioTransport:
         if files is None:
             if place.path:
                 options.append(("grpc.default_authority", place.authority))
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            ca, key, certificate = files
-            if place.server_name and place.server_name != place.host:
-                options.append(("grpc.ssl_target_name_override", place.server_name))
-            credentials = grpc.ssl_channel_credentials(ca, key, certificate)
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._made_of = files
+            return grpc.aio.insecure_channel(target, options=options)
+        ca, key, certificate = files
+        if place.server_name and place.server_name != place.host:
+            options.append(("grpc.ssl_target_name_override", place.server_name))
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca, key, certificate), options=options)
+
+    def _current(self) -> grpc.aio.Channel:
+        """The channel for unary calls; a new one when certificates have changed.  Calls of the old one may end."""
+        files = self._connection.tls_bytes()
+        if self._channel is None or files != self._made_of:
+            if self._channel is not None:
+                self._let_go(self._channel)
+            self._channel, self._made_of = self._made(files), files
         return self._channel
 
+    def _let_go(self, channel: grpc.aio.Channel) -> None:
+        task = asyncio.ensure_future(channel.close(grace=_GRACE_SECONDS))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     async def unary(self, method: str, request: bytes, timeout_seconds: float) -> bytes:
-        channel = await self._current()
         try:
-            answer: bytes = await channel.unary_unary(method)(request, timeout=timeout_seconds)
+            answer: bytes = await self._current().unary_unary(method)(request, timeout=timeout_seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RpcError(Code.CANCELLED, "the channel was closed") from None
+        except RpcError:
+            raise
         except Exception as error:
             raise _error(error) from error
         return answer
 
     async def stream(self, method: str, request: bytes) -> Stream:
-        channel = await self._current()
+        channel = self._made(self._connection.tls_bytes())
         try:
             async with asyncio.timeout(self._connection.config.connect_seconds):
                 await channel.channel_ready()
         except TimeoutError as error:
-            # A channel that could not connect waits before it tries again: the next attempt begins anew.
-            await self.close()
+            await channel.close()
             seconds = self._connection.config.connect_seconds
             raise RpcError(Code.UNAVAILABLE, f"no connection in {seconds:g} s") from error
-        return GrpcioStream(channel.unary_stream(method)(request))
+        except BaseException:
+            await channel.close()
+            raise
+        return GrpcioStream(channel, channel.unary_stream(method)(request))
 
     async def close(self) -> None:
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)

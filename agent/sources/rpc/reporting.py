@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agent.model import Body, Event, Resource, event_id
+from agent.model import Body, Event, LossReport, Resource, event_id
 from agent.pipeline import Output
 
 
@@ -39,5 +39,17 @@ class Reporter:
             time_unix_nano=now,
             observed_time_unix_nano=now,
         )
+        await self.out.send([event], must_wait=True)
         self.out.reported()
-        await self.out.send([event])
+
+
+def gap(origin: str, seconds: float) -> LossReport:
+    """A break that is over, of which nobody knows what it hid."""
+    return LossReport(
+        origin=origin, reason="reconnect_gap", is_lower_bound=True, gap_seconds=max(0.001, round(seconds, 3))
+    )
+
+
+def outage(origin: str, seconds: float) -> LossReport:
+    """A break that lasts: what is judged now is judged without this observer."""
+    return LossReport(origin=origin, reason="not_connected", is_lower_bound=True, gap_seconds=round(seconds, 3))

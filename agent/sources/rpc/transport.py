@@ -40,13 +40,21 @@ class RpcError(Exception):
         self.detail = detail[:200]
 
 
+class Renewal(RpcError):
+    """A stream that we leave of our own will, to be sure; nothing is wrong that we know of."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.UNAVAILABLE, detail)
+
+
 class Stream(Protocol):
     """A running server stream."""
 
     async def batch(self) -> list[bytes] | None:
-        """Every message that has come and was not taken, at least one; None when the stream ended with OK.
+        """Every message that has come and was not taken; None when the stream ended with OK.
 
-        Waits while there is none.  Raises RpcError when the stream ended otherwise, after the last message was taken.
+        Waits while there is none; empty only if messages were skipped (`take_oversized`).  Raises RpcError when the
+        stream ended otherwise, after the last message was taken.
         """
         ...
 

@@ -24,6 +24,7 @@ from agent.model import (
     StatusReport,
     event_id,
 )
+from agent.sources.addresses import plain_address
 from agent.sources.protojson import (
     Json,
     boolean,
@@ -174,9 +175,9 @@ def _argument(value: Json) -> Argument:
 
 def _socket(value: Json) -> Socket:
     return Socket(
-        Endpoint(address=text(value, "saddr"), port=integer(value, "sport")),
+        Endpoint(address=plain_address(text(value, "saddr")), port=integer(value, "sport")),
         Endpoint(
-            address=text(value, "daddr") or text(value, "addr"),
+            address=plain_address(text(value, "daddr") or text(value, "addr")),
             port=integer(value, "dport") or integer(value, "port"),
         ),
         text(value, "protocol").removeprefix("IPPROTO_").lower(),

@@ -15,6 +15,7 @@ from agent.model import Event, FileActivity, KernelActivity, NetworkActivity, Pr
 
 _Key: TypeAlias = tuple[object, ...]
 _MOST = 4096
+_LARGEST = 2048  # characters: what a pod can make long is not kept
 
 
 class _Fold:
@@ -31,16 +32,22 @@ def _key_of(event: Event) -> _Key | None:
     body = event.body
     match body:
         case FileActivity(process=process, path=path):
+            if len(path) > _LARGEST:
+                return None
             what: object = path
         case KernelActivity(process=process, arguments=arguments):
+            if sum(map(len, arguments)) > _LARGEST:
+                return None
             what = arguments
         case ProcessActivity(process=process, arguments=arguments) if body.function:
+            if sum(map(len, arguments)) > _LARGEST:
+                return None
             what = arguments
         case NetworkActivity(process=process, action="send"):
             what = (body.destination.address, body.destination.port)
         case _:
             return None
-    if process is None or not process.exec_id:
+    if process is None or not process.exec_id or process.size > _LARGEST:
         return None
     function = getattr(body, "function", "")
     return type(body), process.exec_id, getattr(body, "action", ""), function, body.observer_policy, what

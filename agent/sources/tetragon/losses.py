@@ -11,7 +11,6 @@ COUNTERS = {
     "tetragon_observer_ringbuf_events_lost_total": "tetragon_ring_buffer",
     "tetragon_observer_ringbuf_queue_events_lost_total": "tetragon_daemon_queue",
     "tetragon_bpf_missed_events_total": "tetragon_bpf_missed",
-    "tetragon_export_ratelimit_events_dropped_total": "tetragon_export_rate_limit",
 }
 LARGEST_PAGE = 4 * 1024 * 1024
 _SAMPLE = re.compile(r"^(tetragon_[a-z_]+)(?:\{[^\n]*?\})? +([0-9.eE+-]+|\+Inf|NaN)(?: +-?\d+)? *$", re.MULTILINE)

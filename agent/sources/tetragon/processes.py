@@ -11,7 +11,8 @@ import msgspec
 from agent.model import Body, Event, Process, ProcessActivity, Resource
 
 # About 1 KB for each process, in two generations.
-_REMEMBERED = 16_384
+_REMEMBERED = 8192
+_LARGEST = 2048  # characters of texts
 _ANCESTORS = 8
 
 
@@ -93,6 +94,9 @@ class ProcessTree:
         self._put(process.exec_id, (process, resource))
 
     def _put(self, exec_id: str, known: tuple[Process, Resource | None]) -> None:
+        if known[0].size > _LARGEST:
+            # What a pod can make long must not fill our memory: parent and ancestors do without.
+            known = msgspec.structs.replace(known[0], arguments="", environment={}, cwd=""), known[1]
         if len(self._young) >= self._limit and exec_id not in self._young:
             self._old, self._young = self._young, {}
         self._young[exec_id] = known

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
+from collections.abc import Awaitable, Callable
+from http.client import HTTPException
 
 import structlog
 from google.protobuf.message import DecodeError as ProtobufError
@@ -16,8 +18,9 @@ from agent.model import DecodeError, Event, LossReport, StatusReport
 from agent.pipeline import Output, WhenFull
 from agent.plugins import Surroundings
 from agent.sources.rpc import Backoff, RpcError, Transport, transport_for
+from agent.sources.rpc.beside import again_and_again
 from agent.sources.rpc.following import Following, Watch
-from agent.sources.rpc.reporting import Reporter
+from agent.sources.rpc.reporting import Reporter, gap, outage
 from agent.sources.tetragon.config import TetragonConfig
 from agent.sources.tetragon.folding import Folding
 from agent.sources.tetragon.losses import LARGEST_PAGE, LossCounters
@@ -48,6 +51,7 @@ class TetragonSource:
         self._folding = Folding(config.fold_seconds)
         self._policies = PolicyWatch(config.expected_policies)
         self._losses = LossCounters()
+        self._are_policies_unknown = self._are_losses_unknown = False
         self._reporter = Reporter("tetragon", node)
         self._is_stopping = asyncio.Event()
         backoff = Backoff(config.retry_first_seconds, config.retry_longest_seconds)
@@ -56,19 +60,25 @@ class TetragonSource:
 
     async def run(self, out: Output) -> None:
         self._reporter.attach(out)
-        beside = [asyncio.create_task(self._flush_folds())]
+        out.connected(False)
+        watches = []
         if self._config.policy_seconds:
-            beside.append(asyncio.create_task(self._watch_policies()))
+            watches.append(self._beside(self._config.policy_seconds, self._look_at_policies))
         if self._config.metrics_url:
-            beside.append(asyncio.create_task(self._watch_metrics()))
+            watches.append(self._beside(self._config.metrics_seconds, self._look_at_metrics))
+        flushing = self._beside(max(0.05, self._config.fold_seconds / 4), self._flush_folds)
         try:
             await self._following.run()
         finally:
-            for task in beside:
+            self._is_stopping.set()
+            for task in watches:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*watches, flushing, return_exceptions=True)
             await self._transport.close()
         await self._send(self._folding.due(float("inf")))
+
+    def _beside(self, seconds: float, what: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(again_and_again(self.name, seconds, self._is_stopping, what))
 
     async def stop(self) -> None:
         self._is_stopping.set()
@@ -83,17 +93,13 @@ class TetragonSource:
     async def connected(self, gap_seconds: float, reason: str) -> None:
         self._reporter.out.connected(True)
         if reason:
-            await self._reporter.report(
-                LossReport(
-                    origin="tetragon",
-                    reason="reconnect_gap",
-                    is_lower_bound=True,
-                    gap_seconds=round(gap_seconds, 3),
-                )
-            )
+            await self._reporter.report(gap("tetragon", gap_seconds))
 
     async def disconnected(self) -> None:
         self._reporter.out.connected(False)
+
+    async def missing(self, seconds: float) -> None:
+        await self._reporter.report(outage("tetragon", seconds))
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
         out = self._reporter.out
@@ -132,49 +138,44 @@ class TetragonSource:
             await self._reporter.out.send(events)
 
     async def _flush_folds(self) -> None:
-        """Close windows as they end."""
-        while True:
-            await asyncio.sleep(max(0.05, self._config.fold_seconds / 4))
-            await self._send(self._folding.due(time.monotonic()))
+        """Close windows that have ended."""
+        await self._send(self._folding.due(time.monotonic()))
 
-    async def _watch_policies(self) -> None:
-        is_told = False
-        while True:
-            try:
-                answer = await self._transport.unary(f"{SERVICE}ListTracingPolicies", b"", _UNARY_SECONDS)
-                for report in self._policies.changes(answer):
-                    await self._reporter.report(report)
-                is_told = False
-            except (RpcError, ProtobufError) as error:
-                if not is_told:
-                    log.warning("Tracing policies cannot be listed.", source=self.name, error=str(error))
-                    await self._reporter.report(StatusReport(component="tetragon", state="policies_unknown"))
-                is_told = True
-            await asyncio.sleep(self._config.policy_seconds)
+    async def _look_at_policies(self) -> None:
+        try:
+            answer = await self._transport.unary(f"{SERVICE}ListTracingPolicies", b"", _UNARY_SECONDS)
+            reports = self._policies.changes(answer)
+        except (RpcError, ProtobufError) as error:
+            if not self._are_policies_unknown:
+                log.warning("Tracing policies cannot be listed.", source=self.name, error=str(error))
+                await self._reporter.report(StatusReport(component="tetragon", state="policies_unknown"))
+            self._are_policies_unknown = True
+            return
+        self._are_policies_unknown = False
+        for report in reports:
+            await self._reporter.report(report)
 
-    async def _watch_metrics(self) -> None:
-        is_told = False
-        while True:
-            try:
-                page = await asyncio.to_thread(_page, self._config.metrics_url)
-                for reason, count in self._losses.grown(page).items():
-                    await self._reporter.report(LossReport(origin="tetragon", reason=reason, count=count))
-                is_told = False
-            except (OSError, ValueError) as error:
-                if not is_told:
-                    what = f"{type(error).__name__}: {error}"[:200]
-                    log.warning(
-                        "Tetragon's metrics cannot be read; its losses go unseen.", source=self.name, error=what
-                    )
-                    await self._reporter.report(StatusReport(component="tetragon", state="losses_unknown"))
-                is_told = True
-            await asyncio.sleep(self._config.metrics_seconds)
+    async def _look_at_metrics(self) -> None:
+        try:
+            page = await asyncio.to_thread(_page, self._config.metrics_url)
+        except (OSError, ValueError, HTTPException) as error:
+            if not self._are_losses_unknown:
+                what = f"{type(error).__name__}: {error}"[:200]
+                log.warning("Tetragon's metrics cannot be read: losses go unseen.", source=self.name, error=what)
+                await self._reporter.report(StatusReport(component="tetragon", state="losses_unknown"))
+            self._are_losses_unknown = True
+            return
+        self._are_losses_unknown = False
+        for reason, count in self._losses.grown(page).items():
+            await self._reporter.report(LossReport(origin="tetragon", reason=reason, count=count))
 
 
 def _page(url: str) -> str:
-    """A metrics page, at most `LARGEST_PAGE` bytes of it.  Raises OSError or ValueError."""
+    """A metrics page.  Raises OSError, HTTPException, or ValueError for one that is too large to be read whole."""
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the configuration allows http and https only
-        raw: bytes = answer.read(LARGEST_PAGE)
+        raw: bytes = answer.read(LARGEST_PAGE + 1)
+        if len(raw) > LARGEST_PAGE:
+            raise ValueError(f"the page has more than {LARGEST_PAGE} bytes; set metrics_url to one with fewer series")
         return raw.decode("utf-8", "replace")
 
 

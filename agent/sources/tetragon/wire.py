@@ -29,6 +29,7 @@ from agent.model import (
     StatusReport,
     event_id,
 )
+from agent.sources.addresses import plain_address
 from agent.sources.tetragon.meaning import (
     FILES,
     SOCKETS,
@@ -43,6 +44,7 @@ from agent.sources.tetragon.meaning import (
 
 # A process takes about 0.7 KB of wire and 2 KB of ours: 10 MB when full.
 _REMEMBERED = 4096
+_LARGEST_REMEMBERED = 4096
 
 
 class _Known(NamedTuple):
@@ -102,6 +104,8 @@ class WireDecoder:
             known = self._old.get(key)
             if known is None:
                 known = _known_of(pb.Process.FromString(raw), self._node)
+            if len(raw) > _LARGEST_REMEMBERED:
+                return known  # parsed anew each time: what a pod can make long must not fill our memory
             if len(self._young) >= self._limit:
                 self._old, self._young = self._young, {}
             self._young[key] = known
@@ -196,10 +200,10 @@ def _argument(argument: pb.KprobeArgument) -> Argument:
 
 def _socket(kind: str, value: Any) -> Socket:
     if kind == "sockaddr_arg":
-        return Socket(Endpoint(), Endpoint(address=value.addr, port=value.port), "")
+        return Socket(Endpoint(), Endpoint(address=plain_address(value.addr), port=value.port), "")
     return Socket(
-        Endpoint(address=value.saddr, port=value.sport),
-        Endpoint(address=value.daddr, port=value.dport),
+        Endpoint(address=plain_address(value.saddr), port=value.sport),
+        Endpoint(address=plain_address(value.daddr), port=value.dport),
         value.protocol.removeprefix("IPPROTO_").lower(),
     )
 

@@ -111,14 +111,83 @@ def test_packets_of_a_standing_connection_are_no_new_access(detector):
 
 
 def test_a_burst_is_told_at_the_threshold_and_its_doublings(detector):
-    def is_told(denials, destinations):
-        body = NetworkActivity(
-            action="flow", source=Endpoint(), destination=Endpoint(), denials=denials, denied_destinations=destinations
+    def is_told(**fields):
+        return "DENIED_BURST" in entities(
+            detector, NetworkActivity(action="flow", source=Endpoint(), destination=Endpoint(), **fields)
         )
-        return "DENIED_BURST" in entities(detector, body)
 
-    assert [count for count in range(1, 200) if is_told(count, 1)] == [20, 40, 80, 160]
-    assert [count for count in range(1, 100) if is_told(count, count) and count < 20] == [10]
+    assert [count for count in range(1, 200) if is_told(denials=count, is_denial_peak=True)] == [20, 40, 80, 160]
+    assert [
+        count for count in range(1, 100) if is_told(denials=99, denied_destinations=count, is_destination_peak=True)
+    ] == [10, 20, 40, 80]
+    assert not is_told(denials=20, denied_destinations=10)  # no more than it has been before
+
+
+def test_one_connection_is_told_once(detector):
+    """A verdict, a traced SYN, a redirection; the request that the proxy then saw is a fact of its own."""
+    resolver = Resolver()
+    found = []
+    for when, fields in enumerate(
+        (
+            {"observation": "policy-verdict", "verdict": "redirected"},
+            {"observation": "trace", "is_opening": True, "verdict": "forwarded"},
+        ),
+        1,
+    ):
+        body = NetworkActivity(
+            action="flow",
+            source=Endpoint(namespace="apps", pod="p", address="10.0.0.1", port=4711),
+            destination=Endpoint(address="203.0.113.7", port=80, names=("api.openai.com",), is_world=True),
+            direction="egress",
+            **fields,
+        )
+        found += [
+            one.entity for one in detector.examine(resolver(Event(id="1", source="t", body=body, time_unix_nano=when)))
+        ]
+    assert found == ["LLM_PROVIDER_EGRESS"]
+    request = HttpActivity(
+        method="POST", host="api.openai.com", path="/v1/chat/completions", destination=Endpoint(is_world=True)
+    )
+    assert entities(detector, request) == ["LLM_PROVIDER_EGRESS", "PLAINTEXT_LLM_CALL"]
+
+
+def test_what_only_another_pod_asked_for_is_hearsay(detector):
+    def score(origin):
+        end = Endpoint(names=("api.openai.com",), names_origin=origin, is_world=True, address="203.0.113.7")
+        body = NetworkActivity(action="flow", source=Endpoint(), destination=end, direction="egress")
+        return [finding.score for finding in detector.examine(Event(id="1", source="t", body=body))]
+
+    assert (score("observer"), score("dns"), score("dns-node")) == ([0.9], [0.9], [0.3])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "server", "is_call"),
+    [
+        ("GET", "/videos/123/embed", "video-0", False),
+        ("POST", "/api/invoices/generate", "billing-0", False),
+        ("POST", "/search/rerank", "shop-0", False),
+        ("POST", "/api/chat", "support-0", False),
+        ("POST", "/api/chat", "ollama-0", True),
+        ("POST", "/generate", "tgi-llama-0", True),
+        ("GET", "/v1/chat/completions", "vllm-0", False),
+        ("POST", "/openai/deployments/gpt-4o/chat/completions", "gateway-0", True),
+        ("POST", "/model/anthropic.claude/invoke", "proxy-0", True),
+        ("POST", "/v1/projects/p/locations/l/publishers/google/models/gemini:generateContent", "proxy-0", True),
+    ],
+)
+def test_ordinary_paths_are_no_model_calls(detector, method, path, server, is_call):
+    body = HttpActivity(method=method, path=path, destination=Endpoint(namespace="n", pod=server))
+    assert ("PLAINTEXT_LLM_CALL" in entities(detector, body)) is is_call
+
+
+def test_the_api_server_of_a_managed_cluster_is_nobody_s_egress(detector):
+    end = Endpoint(address="34.1.2.3", port=443, identity="kube-apiserver")
+    assert not entities(
+        detector,
+        NetworkActivity(
+            action="flow", source=Endpoint(namespace="a", pod="p"), destination=end, direction="egress", is_opening=True
+        ),
+    )
 
 
 def test_the_recorded_scenarios_come_out_as_intended(detector, shared):
@@ -143,7 +212,7 @@ def test_the_recorded_scenarios_come_out_as_intended(detector, shared):
     assert found["plaintext chat completion with bearer token"]["PLAINTEXT_LLM_CALL"] == 1
     assert found["plaintext embeddings, credential in URL"]["PLAINTEXT_LLM_CALL"] == 1
     assert found["vector DB access, AUDIT"] == {"VECTOR_DATABASE_CROSS_NAMESPACE": 1}
-    assert found["denied burst / port scan (pairs)"]["DENIED_BURST"] == 3  # 60 refusals: at 10, 20 and 40
+    assert found["denied burst / port scan (pairs)"]["DENIED_BURST"] == 3  # 60 refusals by 60: at 10, 20 and 40
 
 
 def test_a_broken_catalogue_names_file_line_and_remedy(tmp_path):

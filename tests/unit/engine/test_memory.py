@@ -1,8 +1,22 @@
 """agent.engine.memory: a process that comes again is masked once, and its findings are told in each place."""
 
+import pytest
+
 from agent.engine import Engine, Scan
 from agent.engine.memory import MaskMemory
-from agent.model import Event, FileActivity, Match, Process, ProcessActivity, Resource, Sensitive
+from agent.engine.texts import _IDENTIFIERS as IDENTIFIERS
+from agent.model import (
+    EVENT_CLASSES,
+    Endpoint,
+    Event,
+    FileActivity,
+    Match,
+    Message,
+    Process,
+    ProcessActivity,
+    Resource,
+    Sensitive,
+)
 
 
 class Words:
@@ -72,3 +86,47 @@ def test_equal_is_not_the_same_and_memory_is_bounded():
         memory.masked(process, "p", "process", [], lambda own, number=number: made.append(number))
     assert made == list(range(20))
     assert len(memory._young) + len(memory._old) <= 6
+
+
+PLANT = "jane@example.com"
+
+
+def planted(struct):
+    """A struct with the plant in every field that may hold a workload's words, and how often it is in there."""
+    import typing
+
+    hints = typing.get_type_hints(struct)
+    values, count = {}, 0
+    for name in struct.__struct_fields__:
+        kind = str(hints[name])
+        if (name in IDENTIFIERS and "Endpoint" not in kind) or "Literal" in kind:
+            continue
+        if "Sensitive" in kind and "dict" not in kind:
+            values[name], count = ((Sensitive(PLANT),) if "tuple" in kind else Sensitive(PLANT)), count + 1
+        elif "dict" in kind:
+            values[name], count = {"key": Sensitive(PLANT) if "Sensitive" in kind else PLANT}, count + 1
+        elif kind == "<class 'str'>":
+            values[name], count = PLANT, count + 1
+        elif kind == "tuple[str, ...]":
+            values[name], count = (PLANT,), count + 1
+        elif kind.endswith("Endpoint'>"):
+            values[name], inner = planted(Endpoint)
+            count += inner
+        elif "body.Process" in kind and "Activity" not in kind:
+            one, inner = planted(Process)
+            values[name], count = ((one,) if "tuple" in kind else one), count + inner
+        elif "body.Message" in kind:
+            values[name], count = (Message(role="user", text=Sensitive(PLANT)),), count + 1
+    for name in struct.__struct_fields__:
+        if name == "action":
+            values[name] = "other"
+    return struct(**values), count
+
+
+@pytest.mark.parametrize("name", EVENT_CLASSES)
+def test_a_value_in_any_field_of_any_body_is_found_and_masked(name):
+    _, one = engine()
+    body, count = planted(EVENT_CLASSES[name])
+    evaluation = one.evaluate(Event(id="1", source="s", body=body))
+    assert PLANT not in str(evaluation.event)
+    assert len(evaluation.findings) == count

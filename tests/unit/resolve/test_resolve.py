@@ -126,6 +126,11 @@ def test_a_lookup_is_judged_by_the_name_that_was_meant():
     assert (resolved.query.reveal(), resolved.is_search) == ("api.openai.com", True)
 
 
+def test_a_name_that_has_addresses_is_meant_as_it_stands():
+    body = answer("web-0.nginx.rag.svc.cluster.local", addresses=("10.1.2.3",))
+    assert Resolver()(event(body)).body.query.reveal() == "web-0.nginx.rag.svc.cluster.local"
+
+
 def dropped(port=1, to="10.0.0.9", observation="policy-verdict", reason="policy_denied"):
     return NetworkActivity(
         action="flow",
@@ -171,5 +176,49 @@ def test_refused_packets_and_clients_stay_bounded():
     assert len(packets._first) <= 5
     assert len(window._clients) <= 5
     for number in range(5000):
-        denials, _ = window.add("one", str(number), number)
-    assert denials == 2048
+        denial = window.add("one", str(number), number)
+    assert denial.refusals == 2048
+    assert not denial.is_count_peak  # it cannot grow any more, and is not told again and again
+
+
+def test_a_steady_trickle_peaks_once_and_a_new_burst_again():
+    window, second = DenialWindow(), 1_000_000_000
+    peaks = [number for number in range(1000) if window.add("a", "x", int(number * 6.2 * second)).is_count_peak]
+    assert peaks == list(range(len(peaks)))
+    assert len(peaks) <= 21
+    later = 10_000 * second  # quiet for long: the next burst counts from its own beginning
+    again = [window.add("a", "x", later + number).is_count_peak for number in range(30)]
+    assert again == [True] * 30
+
+
+def test_a_repeated_destination_does_not_hide_a_scan():
+    window = DenialWindow()
+    targets = [str(number // 2) for number in range(40)]  # each tried twice, as TCP does
+    told = [
+        denial.destinations
+        for number, target in enumerate(targets)
+        if (denial := window.add("a", target, number)).is_destination_peak
+    ]
+    assert told == list(range(1, 21))
+
+
+def test_sightings_of_one_connection_after_the_first_are_repeats():
+    resolver = Resolver()
+
+    def is_repeat(when, verdict="forwarded", port=4711):
+        body = NetworkActivity(
+            action="flow",
+            source=Endpoint(address="10.0.0.1", port=port),
+            destination=Endpoint(address="10.0.0.2", port=443),
+            verdict=verdict,
+        )
+        return resolver(event(body, when=when)).body.is_repeat
+
+    assert [is_repeat(1), is_repeat(2, "redirected"), is_repeat(3), is_repeat(3, port=4712)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert not is_repeat(3, "dropped")
+    assert not is_repeat(60_000_000_000)

@@ -30,7 +30,7 @@ def feed(call: StreamingCall, raw: bytes, step: int = 1 << 30) -> list[bytes]:
         size = min(step, len(space), len(raw))
         space[:size] = raw[:size]
         raw = raw[size:]
-        messages += call.received(size)
+        call.received(size, messages)
     return messages
 
 

@@ -37,8 +37,7 @@ def source(*answers, **settings):
 
 
 def flow(uuid, seconds=1_700_000_000, **fields):
-    content = {"flow": {"uuid": uuid, **fields}, "time": f"{seconds}", "node_name": "node-a"}
-    del content["time"]
+    content = {"flow": {"uuid": uuid, **fields}, "node_name": fields.get("node_name", "node-a")}
     message = json_format.ParseDict(content, observer_pb2.GetFlowsResponse())
     message.time.seconds = seconds
     return message.SerializeToString()
@@ -46,6 +45,10 @@ def flow(uuid, seconds=1_700_000_000, **fields):
 
 def response(**content):
     return json_format.ParseDict(content, observer_pb2.GetFlowsResponse()).SerializeToString()
+
+
+def status(seen):
+    return observer_pb2.ServerStatusResponse(seen_flows=seen).SerializeToString()
 
 
 def asked(one, reason=""):
@@ -56,11 +59,67 @@ def losses(out):
     return [event.body for event in out.events if isinstance(event.body, LossReport)]
 
 
-async def test_a_resume_begins_before_the_newest_flow_whatever_the_order():
+async def test_a_resume_begins_before_the_newest_flow_of_the_node_that_is_furthest_behind():
+    """Through relay each node has its own clock: one that is ahead must not hide what another has yet to send."""
     one, _ = source(overlap_seconds=5.0)
     assert not asked(one).HasField("since")
-    await one.take([flow("a", 1_700_000_100), flow("b", 1_700_000_050)], 0)  # relay: another node's clock
-    assert asked(one, "unavailable").since.seconds == 1_700_000_095
+    await one.take([flow("a", 1_700_000_100, node_name="fast"), flow("b", 1_700_000_040, node_name="slow")], 0)
+    await one.take([flow("c", 1_700_000_050, node_name="slow"), flow("d", 1_700_000_045, node_name="slow")], 0)
+    assert asked(one, "unavailable").since.seconds == 1_700_000_045
+
+
+async def test_a_node_s_continuity_is_not_proven_by_another_s():
+    one, out = source()
+    await one.take([flow("a", 1_700_000_100, node_name="fast"), flow("b", 1_700_000_040, node_name="slow")], 0)
+    await one.connected(2.0, "unavailable")
+    await one.take([flow("a", 1_700_000_100, node_name="fast"), flow("x", 1_700_000_060, node_name="slow")], 0)
+    assert [(event.resource.node, event.body.reason) for event in out.events if isinstance(event.body, LossReport)] == [
+        ("slow", "reconnect_gap")
+    ]
+
+
+async def test_states_and_losses_decide_nothing_about_a_gap():
+    one, out = source()
+    await one.take([flow("a")], 0)
+    await one.connected(2.0, "unavailable")
+    await one.take(
+        [response(node_status={"state_change": "NODE_CONNECTED", "node_names": ["n"]}, node_name="relay")], 0
+    )
+    await one.take([response(lost_events={"source": 3, "num_events_lost": "1"})], 0)
+    await one.take([flow("late", 1_699_999_999)], 0)  # older than what we had: it may have been late anyway
+    assert losses(out) == []
+    await one.take([flow("a")], 0)
+    await one.take([flow("b", 1_700_000_001)], 0)
+    assert losses(out) == []
+
+
+async def test_a_renewal_of_our_own_is_no_gap():
+    one, out = source()
+    await one.take([flow("a")], 0)
+    await one.connected(0.1, "renewal")
+    await one.take([flow("b", 1_700_000_001)], 0)
+    assert losses(out) == []
+
+
+async def test_what_came_since_makes_silence_anew():
+    one, _ = source(status(100), status(5000))
+    await one.still_there()
+    await one.take([flow(str(number)) for number in range(4900)], 0)
+    await one.still_there()  # the server saw what we have got
+
+
+async def test_an_outage_is_told_while_it_lasts():
+    one, out = source()
+    await one.missing(35.0)
+    assert [(loss.reason, loss.gap_seconds) for loss in losses(out)] == [("not_connected", 35.0)]
+
+
+async def test_agent_events_cannot_be_asked_for_again():
+    one, out = source()
+    await one.tell_agent_gap(2.0)
+    await one.pass_on([], 2)
+    assert [loss.reason for loss in losses(out)] == ["agent_events_gap"]
+    assert out.decode_errors == {"message_too_large": 2}
 
 
 async def test_history_at_the_start_is_asked_for_when_wanted():
@@ -82,8 +141,8 @@ async def test_nothing_twice_is_a_gap_told_once():
     await one.take([flow("a")], 0)
     await one.connected(2.0, "unavailable")
     await one.connected(1.5, "ok")  # it broke again before anything came
-    await one.take([flow("x")], 0)
-    await one.take([flow("y")], 0)
+    await one.take([flow("x", 1_700_000_001)], 0)
+    await one.take([flow("y", 1_700_000_002)], 0)
     (gap,) = losses(out)
     assert (gap.reason, gap.gap_seconds, gap.is_lower_bound) == ("reconnect_gap", 3.5, True)
 
@@ -123,10 +182,6 @@ async def test_a_request_that_is_refused_is_made_again_without_its_mask():
     other, _ = source()
     await other.take([flow("a")], 0)
     assert asked(other, "unknown").HasField("field_mask")  # it worked before: that was not the mask
-
-
-def status(seen):
-    return observer_pb2.ServerStatusResponse(seen_flows=seen).SerializeToString()
 
 
 async def test_silence_is_compared_with_the_server_s_count():

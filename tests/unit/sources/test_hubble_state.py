@@ -188,7 +188,35 @@ def test_flows_without_time_layer_4_or_ends_are_survived():
 
 def test_a_peer_from_labels_and_identity():
     assert peer_of("", "", "", (), 2).is_world
-    assert peer_of("", "", "", ("reserved:kube-apiserver", "reserved:world"), 0) == NOBODY._replace(
-        identity="kube-apiserver", is_world=True
-    )
     assert peer_of("", "", "", ("cidr:10.0.0.0/8", "k8s:a=b=c"), 0).labels == {"a": "b=c"}
+    # The API server of a managed cluster is outside of it, and nobody's egress to the world.
+    server = peer_of("", "", "", ("reserved:kube-apiserver", "reserved:world"), 0)
+    assert (server.identity, server.is_world, server.reserved) == ("kube-apiserver", False, {"kube-apiserver", "world"})
+    assert NOBODY.reserved == frozenset()
+
+
+@pytest.mark.parametrize(
+    "selector", ["k8s:app in (prometheus)", "k8s:monitoring", "app=x", "k8s:app!=x", "reserved:host,reserved:world"]
+)
+def test_a_selector_of_another_form_neither_lets_in_nor_keeps_out(selector):
+    raw = flow(verdict="FORWARDED", source={"labels": ["k8s:app=vllm"]})
+    assert is_wanted(raw, {"source_label": [selector]})
+    assert is_wanted(raw, blacklist=({"source_label": [selector]},))
+
+
+def test_selectors_with_two_signs_and_ends_with_two_reserved_labels():
+    raw = flow(
+        source={"labels": ["k8s:app=vllm"]}, destination={"labels": ["reserved:host", "reserved:kube-apiserver"]}
+    )
+    for wanted_one in (
+        {"source_label": ["k8s:app==vllm"]},
+        {"destination_label": ["reserved:host"]},
+        {"destination_label": ["reserved:kube-apiserver"]},
+    ):
+        assert is_wanted(raw, wanted_one)
+
+
+def test_headers_that_come_twice_are_both_kept():
+    headers = [{"key": "Cookie", "value": "a=1"}, {"key": "cookie", "value": "b=2"}]
+    event = WireDecoder().event(flow(l7={"type": "REQUEST", "http": {"headers": headers}}))
+    assert event.body.headers["cookie"].reveal() == "a=1, b=2"

@@ -6,10 +6,12 @@ import random
 import pytest
 
 from agent.sources.rpc import Backoff, Code, Connection, ConnectionConfig, RpcError, transport_for
+from agent.sources.rpc.beside import again_and_again
 from agent.sources.rpc.following import Following, Watch
 from agent.sources.rpc.grpcio import GrpcioTransport
 from agent.sources.rpc.http2.transport import Http2Transport
 from agent.sources.rpc.opening import transport_for as opened
+from agent.sources.rpc.transport import Renewal
 
 
 class Script:
@@ -61,18 +63,24 @@ class Taker:
     def __init__(self, asked=()):
         self.taken, self.stands, self.asked = [], [], list(asked)
         self.questions = 0
+        self.gaps, self.outages = [], []
 
     def request(self, reason):
         return str(len(self.stands)).encode()
 
     async def connected(self, gap_seconds, reason):
         self.stands.append((gap_seconds > 0, reason))
+        self.gaps.append(gap_seconds)
 
     async def disconnected(self):
         self.stands.append("end")
 
+    async def missing(self, seconds):
+        self.outages.append(seconds)
+
     async def take(self, messages, oversized):
         self.taken += messages
+        self.oversized = getattr(self, "oversized", 0) + oversized
 
     async def still_there(self):
         self.questions += 1
@@ -96,7 +104,7 @@ async def test_every_end_leads_to_a_new_connection(end):
     taker = Taker()
     await follow(script, taker)
     assert taker.taken == [b"a", b"b"]
-    assert taker.stands[0] == (False, "")
+    assert taker.stands[0][1] == ""
     assert taker.stands[2] == (True, "ok" if end is None else end.code.name.lower())
     assert script.requests[:2] == [b"0", b"2"]  # the request is made anew: it may say where to go on
 
@@ -124,6 +132,73 @@ async def test_a_connection_that_does_not_answer_a_ping_is_left():
     assert taker.taken == [b"b"]
     # Servers take few pings: one each five minutes, whatever the silence.
     assert len(script.pings) <= 2
+
+
+async def test_an_outage_is_told_while_it_lasts_and_counts_from_the_beginning(monkeypatch):
+    from agent.sources.rpc import following as module
+
+    monkeypatch.setattr(module, "_MISSING_SECONDS", 0.05)
+    script = Script(*[RpcError(Code.UNAVAILABLE, "nobody")] * 60, [[b"a"]])
+    taker = Taker()
+    await follow(script, taker, seconds=0.6)
+    assert taker.taken == [b"a"]
+    assert len(taker.outages) >= 2
+    assert taker.outages == sorted(taker.outages)
+    assert taker.gaps[0] > 0.1  # never there so far: the first connection closes a gap too
+
+
+async def test_a_renewal_is_made_at_once_and_says_so():
+    script = Script([], [[b"b"]])
+    taker = Taker([Renewal("to be sure")])
+    await follow(script, taker, idle=0.05)
+    assert taker.taken == [b"b"]
+    assert taker.stands[2][1] == "renewal"
+
+
+async def test_stop_in_the_moment_of_connecting_ends_the_stream_too():
+    class Instant(Script):
+        async def stream(self, method, request):
+            await following.stop()
+            self.made = ScriptStream(self, [])
+            return self.made
+
+    script = Instant()
+    following = Following(script, Taker(), Watch("s", "/m"), Backoff(0.01, 0.02))
+    await asyncio.wait_for(following.run(), 2)
+    assert script.made.is_closed.is_set()
+
+
+async def test_what_was_skipped_before_the_end_is_counted():
+    class Skipping(ScriptStream):
+        def take_oversized(self):
+            new, self.script.skipped = self.script.skipped, 0
+            return new
+
+    class Large(Script):
+        skipped = 3
+
+        async def stream(self, method, request):
+            self.requests.append(request)
+            if len(self.requests) > 1:
+                await asyncio.sleep(3600)
+            return Skipping(self, [RpcError(Code.INTERNAL, "end")])
+
+    taker = Taker()
+    await follow(Large(), taker)
+    assert taker.oversized == 3
+
+
+async def test_a_watch_that_fails_goes_on():
+    stop, turns = asyncio.Event(), []
+
+    async def look():
+        turns.append(1)
+        if len(turns) == 3:
+            stop.set()
+        raise KeyError("unforeseen")
+
+    await asyncio.wait_for(again_and_again("s", 0.01, stop, look), 2)
+    assert len(turns) == 3
 
 
 async def test_an_optional_stream_that_is_not_offered_is_let_be():

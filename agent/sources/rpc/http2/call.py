@@ -3,7 +3,7 @@
     call = StreamingCall(path=..., authority=..., request=...)
     send(call.outgoing())                  preface, settings, headers, request
     n = receive_into(call.space())         the call owns the buffer
-    messages = call.received(n)            raises ProtocolError; then send(call.outgoing()) again
+    call.received(n, messages)             raises ProtocolError; then send(call.outgoing()) again
     call.status                            an (code, detail) once the call has ended
 
 Written for the shape of such a stream: one call on one connection, many small messages in, next to nothing out.  RFC
@@ -29,6 +29,7 @@ _BUFFER = 512 * 1024
 _FRAME = 64 * 1024  # the largest frame we let the peer send
 _WINDOW = 8 * 1024 * 1024
 _HEADER_BYTES = 64 * 1024  # of one header block, compressed; the list may be four times that
+_INFLATED = 64 * 1024 * 1024  # what compressed messages may grow to in one read
 # Answers that a peer can make us owe (pings, settings) before we call it an attack.
 _OWED = 256 * 1024
 
@@ -171,11 +172,14 @@ class StreamingCall:
         """Where the next bytes go; never empty."""
         return self._view[self._have :]
 
-    def received(self, count: int) -> list[bytes]:
-        """`count` bytes came into `space()`: the messages that are whole now.  Raises ProtocolError."""
+    def received(self, count: int, messages: list[bytes]) -> None:
+        """`count` bytes came into `space()`: the messages that are whole now are appended.
+
+        Raises ProtocolError, after what came before the mistake was appended.
+        """
         self._have += count
         buffer, view, have = self._buffer, self._view, self._have
-        messages: list[bytes] = []
+        self._assembly.budget = _INFLATED
         position = 0
         try:
             while have - position >= frames.HEADER_BYTES:
@@ -206,7 +210,6 @@ class StreamingCall:
             self._credit = 0
         if len(self._out) > _OWED:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that want an answer")
-        return messages
 
     def _data(self, start: int, end: int, flags: int, stream: int, messages: list[bytes]) -> None:
         self._credit += end - start

@@ -15,6 +15,7 @@ class MessageAssembly:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.oversized = 0
+        self.budget = limit  # bytes that compressed messages may still grow to
         self.encoding = "identity"  # of compressed messages, from the response's headers
         self._partial = bytearray()
         self._skip = 0  # bytes left of a message that is too large
@@ -74,6 +75,9 @@ class MessageAssembly:
             inflated = inflater.decompress(content, self.limit + 1)
         except zlib.error as error:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a compressed message that is broken") from error
+        self.budget -= len(inflated)
+        if self.budget < 0:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "compressed messages that grow beyond measure")
         if len(inflated) <= self.limit and not inflater.eof:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a compressed message that is cut")
         return inflated

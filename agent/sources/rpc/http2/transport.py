@@ -13,11 +13,15 @@ from typing import cast
 
 from agent.sources.rpc.connection import Connection
 from agent.sources.rpc.http2.call import StreamingCall
-from agent.sources.rpc.http2.frames import ProtocolError
+from agent.sources.rpc.http2.frames import ErrorCode, ProtocolError
 from agent.sources.rpc.transport import Code, RpcError, Stream, Transport
 
 # Bytes of messages that wait to be taken; over it reading stops.
 _WAITING = 16 * 1024 * 1024
+# What a message costs beside its bytes.
+_OVERHEAD = 64
+# Answers that the peer makes us owe and does not read.
+_OWED = 1024 * 1024
 # A read of this size says that more is there already: no rest.
 _BUSY = 128 * 1024
 
@@ -48,14 +52,13 @@ class _Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         call = self.call
+        before, skipped = len(self.messages), call.oversized
         try:
-            messages = call.received(nbytes)
+            call.received(nbytes, self.messages)
         except ProtocolError as error:
             call.fail(error)
-            messages = []
-        if messages:
-            self.messages += messages
-            self._bytes += sum(map(len, messages))
+        if len(self.messages) > before or call.oversized > skipped:
+            self._bytes += sum(map(len, self.messages[before:])) + _OVERHEAD * (len(self.messages) - before)
             self.came.set()
         self.flush()
         if call.status is not None:
@@ -90,6 +93,10 @@ class _Wire(asyncio.BufferedProtocol):
         out = self.call.outgoing()
         if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(out)
+            if self._transport.get_write_buffer_size() > _OWED:
+                self.call.fail(ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a peer that asks and does not read"))
+                self.came.set()
+                self._transport.abort()
 
     def close(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -130,7 +137,7 @@ class Http2Stream:
         wire = self._wire
         await wire.came.wait()
         messages = wire.take()
-        if messages:
+        if messages or wire.call.oversized > self._told:
             return messages
         status = wire.call.status
         if status is None or status.code is Code.OK:

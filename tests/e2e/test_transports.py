@@ -219,6 +219,48 @@ async def test_a_server_that_is_none_of_grpc(kind):
     await server.wait_closed()
 
 
+async def test_a_peer_that_asks_and_never_reads_is_left():
+    """Pings want answers; answers that nobody reads would fill our memory."""
+    import resource
+
+    from agent.sources.rpc.http2 import frames
+
+    async def ask(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(frames.frame(frames.PING, 0, 0, b"12345678") * 1000)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(ask, "127.0.0.1", 0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RpcError):
+        async with streaming(config(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "http2")) as (_, stream):
+            async with asyncio.timeout(30):
+                await stream.batch()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KB
+    server.close()
+
+
+async def test_a_unary_call_outlives_a_stream_that_cannot_connect():
+    """With grpcio both go to one server that accepts and says nothing; neither ends the other."""
+
+    async def silent(reader, writer):
+        await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    transport = transport_for(config(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "grpcio", connect_seconds=0.5))
+    unary = asyncio.create_task(transport.unary(f"{SERVICE}GetVersion", b"", 2.0))
+    with pytest.raises(RpcError):
+        await transport.stream(f"{SERVICE}GetEvents", b"")
+    assert not unary.done()
+    with pytest.raises(RpcError):
+        await unary
+    await transport.close()
+    server.close()
+
+
 # ----------------------------------------------------------------------- TLS
 
 

@@ -387,3 +387,18 @@ async def test_a_worker_that_dies_ends_the_run_instead_of_blocking_it(monkeypatc
     with pytest.raises(RuntimeError, match="outside of the engine"):
         await asyncio.wait_for(line.run(), 20)
     assert line.ledger.is_balanced
+
+
+async def test_what_a_source_says_of_itself_waits_for_room():
+    """`drop_newest` is for the stream; a loss report that was dropped would be a loss that nobody hears of."""
+    ledger = Ledger()
+    channel = Channel(1, ledger)
+    port = Port("s", channel, ledger, "drop_newest")
+    await port.send(events(1))
+    assert await (await port.send(events(1))) is Outcome.DROPPED
+    waiting = asyncio.create_task(port.send(events(1), must_wait=True))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await channel.get()
+    await asyncio.wait_for(waiting, 1)
+    assert channel.depth == 1

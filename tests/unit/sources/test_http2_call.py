@@ -332,6 +332,26 @@ def test_a_peer_that_breaks_the_protocol_is_told_so(name):
     assert call.status.code is Code.INTERNAL
 
 
+def test_what_came_whole_before_a_mistake_is_kept():
+    call, peer = call_of(), Peer()
+    raw = peer.headers() + peer.data(b"a") + peer.data(b"b") + frame(frames.PING, 0, 0, b"short") + peer.data(b"c")
+    call.space()[: len(raw)] = raw
+    messages: list[bytes] = []
+    with pytest.raises(ProtocolError):
+        call.received(len(raw), messages)
+    assert messages == [b"a", b"b"]
+
+
+def test_compressed_messages_of_one_read_are_bounded_together():
+    call, peer = call_of(limit=1 << 24), Peer()
+    feed(call, peer.headers(grpc_encoding="gzip"))
+    bomb = framed(gzip.compress(b"\0" * (1 << 24)), 1)
+    raw = b"".join(frame(frames.DATA, 0, 1, bomb[i : i + 16_000]) for i in range(0, len(bomb), 16_000)) * 8
+    with pytest.raises(ProtocolError) as caught:
+        feed(call, raw)
+    assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
 def test_cancelling_resets_the_stream():
     call = call_of()
     call.outgoing()

@@ -1,5 +1,7 @@
 """agent.sources.tetragon.folding, .processes, .losses, .policies, .config, .meaning: what a stream is between its events."""
 
+import asyncio
+
 import pydantic
 import pytest
 from hypothesis import given
@@ -13,6 +15,9 @@ from agent.sources.tetragon.losses import LossCounters, totals
 from agent.sources.tetragon.meaning import Argument, Hook, Socket, hook_body
 from agent.sources.tetragon.policies import PolicyWatch
 from agent.sources.tetragon.processes import ProcessTree
+from agent.sources.tetragon.source import TetragonSource
+from agent.sources.tetragon.wire import WireDecoder
+from agent.testing import MemoryOutput
 
 
 def process(name, parent="", **more):
@@ -205,3 +210,80 @@ def test_arguments_decide_where_the_hook_is_not_known():
     )
     hook = Hook("my_hook", [Argument("path_arg", path="/etc/shadow")], "p", ())
     assert hook_body(hook, None, None).action == "other"
+
+
+# -------------------------------------------------------------------- bounds
+
+
+def test_what_a_pod_can_make_long_is_not_kept():
+    long = "x" * 100_000
+    decoder = WireDecoder()
+    raw = pb.GetEventsResponse(process_exec=pb.ProcessExec(process=pb.Process(exec_id="a", arguments=long)))
+    assert len(decoder.event(raw.SerializeToString()).body.process.arguments) == 100_000
+    assert not decoder._young
+    tree = ProcessTree()
+    parent = Process(exec_id="p", binary=Sensitive("/bin/sh"), arguments=Sensitive(long))
+    assert len(tree.complete(event(ProcessActivity(action="exec", process=parent))).body.process.arguments) == 100_000
+    child = tree.complete(event(ProcessActivity(action="exec", process=process("c", "p"))))
+    assert (child.body.parent.binary, child.body.parent.arguments) == (Sensitive("/bin/sh"), "")
+    folding = Folding(1.0)
+    for _ in range(3):
+        assert len(folding.take(read(path=long), 0.0)) == 1
+    assert not folding._open
+
+
+# ---------------------------------------------------------------- the metrics
+
+
+class Pages:
+    """A server of one page after the other, as raw answers."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}/metrics"
+        return self
+
+    async def _serve(self, reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        await writer.drain()
+        writer.close()
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        await self.server.wait_closed()
+
+
+def whole(text):
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode()
+
+
+CUT = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\ntetragon_notify"
+
+
+async def test_a_page_that_breaks_off_is_told_and_the_next_one_is_read():
+    async with Pages(whole(page(1)), CUT, b"nonsense\r\n\r\n", whole(page(5))) as pages:
+        source = TetragonSource(TetragonConfig(metrics_url=pages.url), "tetragon", "n")
+        out = MemoryOutput()
+        source._reporter.attach(out)
+        for _ in range(4):
+            await source._look_at_metrics()
+    assert [(type(one.body).__name__, getattr(one.body, "state", "") or one.body.count) for one in out.events] == [
+        ("StatusReport", "losses_unknown"),
+        ("LossReport", 4),
+    ]
+
+
+async def test_a_page_that_is_too_large_is_told_and_not_cut(monkeypatch):
+    from agent.sources.tetragon import source as module
+
+    monkeypatch.setattr(module, "LARGEST_PAGE", 100)
+    async with Pages(whole(page(1))) as pages:
+        source = TetragonSource(TetragonConfig(metrics_url=pages.url), "tetragon", "n")
+        out = MemoryOutput()
+        source._reporter.attach(out)
+        await source._look_at_metrics()
+    assert [one.body.state for one in out.events] == ["losses_unknown"]

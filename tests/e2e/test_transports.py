@@ -240,14 +240,17 @@ async def test_a_peer_that_asks_and_never_reads_is_left():
                 await stream.batch()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KB
     server.close()
+    await asyncio.sleep(0.3)  # for its side of the connection to end
 
 
 async def test_a_unary_call_outlives_a_stream_that_cannot_connect():
     """With grpcio both go to one server that accepts and says nothing; neither ends the other."""
 
+    writers = []
+
     async def silent(reader, writer):
+        writers.append(writer)
         await reader.read(-1)
-        writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     transport = transport_for(config(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "grpcio", connect_seconds=0.5))
@@ -259,6 +262,9 @@ async def test_a_unary_call_outlives_a_stream_that_cannot_connect():
         await unary
     await transport.close()
     server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0.3)
 
 
 # ----------------------------------------------------------------------- TLS

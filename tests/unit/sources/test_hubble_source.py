@@ -1,4 +1,4 @@
-"""agent.sources.hubble.source and .rpc.reporting (agent.sources.rpc.reporting) with its transport played: resumes, gaps, refusals of the request, states of nodes."""
+"""agent.sources.hubble.source, agent.sources.hubble.resume and .rpc.reporting (agent.sources.rpc.reporting) with its transport played: resumes, gaps, refusals of the request, states of nodes."""
 
 import asyncio
 
@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from agent._pb import observer_pb2
 from agent.model import LossReport, StatusReport
 from agent.sources.hubble.config import HubbleConfig
+from agent.sources.hubble.resume import Resume
 from agent.sources.hubble.source import HubbleSource
 from agent.sources.rpc import Code, RpcError
 from agent.testing import MemoryOutput
@@ -220,3 +221,22 @@ async def test_stopping_tells_the_losses_that_waited():
     await one.stop()  # while it is still connecting
     await asyncio.wait_for(running, 2)
     assert [(loss.reason, loss.count) for loss in losses(out)] == [("hubble_ring_buffer", 5)]
+
+
+def test_resume_is_bounded_and_quiet_nodes_hold_nobody_back():
+    resume, minute = Resume(), 60 * 1_000_000_000
+    resume.saw("quiet", 5, 0, is_duplicate=False)
+    resume.saw("busy", 30 * minute, 30 * minute, is_duplicate=False)
+    assert resume.since(30 * minute) == 30 * minute  # the quiet node said nothing for half an hour
+    assert resume.since(29 * minute) == 29 * minute  # never in the future
+    for number in range(5000):
+        resume.saw(str(number), 1, 1, is_duplicate=False)
+    resume.broke(1.0)
+    assert len(resume._latest) == len(resume._open) == 1024
+
+
+def test_a_break_before_any_flow_is_closed_by_the_first():
+    resume = Resume()
+    resume.broke(3.0)
+    assert resume.saw("n", 10, 10, is_duplicate=False) == 3.0
+    assert resume.saw("n", 11, 11, is_duplicate=False) is None

@@ -53,12 +53,20 @@ class Connections:
         self._told: dict[tuple[object, ...], int] = {}
 
     def is_repeat(self, event: Event, body: NetworkActivity) -> bool:
-        """Whether the same ends were seen within ten seconds, with the same verdict for or against."""
+        """Whether the same observer saw the same ends within ten seconds, with the same verdict for or against.
+
+        Only a sighting of the beginning makes later ones repeats: another says less.
+        """
         source, destination = body.source, body.destination
         if not source.port or not event.time_unix_nano:
             return False
         is_refused = body.verdict == "dropped"
-        key = (source.address, source.port, destination.address, destination.port, body.protocol, is_refused)
+        ends = source.address, source.port, destination.address, destination.port
+        key = (event.source, *ends, body.protocol, is_refused)
+        is_beginning = body.is_opening or body.action == "connect" or body.observation == "policy-verdict" or is_refused
+        if not is_beginning:
+            before = self._told.get(key)
+            return before is not None and abs(event.time_unix_nano - before) <= _SAME_CONNECTION_NANOSECONDS
         before = self._told.pop(key, None)
         if len(self._told) >= self._limit:
             del self._told[next(iter(self._told))]

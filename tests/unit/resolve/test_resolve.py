@@ -205,20 +205,24 @@ def test_a_repeated_destination_does_not_hide_a_scan():
 def test_sightings_of_one_connection_after_the_first_are_repeats():
     resolver = Resolver()
 
-    def is_repeat(when, verdict="forwarded", port=4711):
+    def is_repeat(when, verdict="forwarded", port=4711, opening=True, source="hubble"):
         body = NetworkActivity(
             action="flow",
             source=Endpoint(address="10.0.0.1", port=port),
             destination=Endpoint(address="10.0.0.2", port=443),
             verdict=verdict,
+            is_opening=opening,
         )
-        return resolver(event(body, when=when)).body.is_repeat
+        return resolver(msgspec.structs.replace(event(body, when=when), source=source)).body.is_repeat
 
+    assert not is_repeat(1, opening=False)  # a packet amid a connection says less than its beginning
     assert [is_repeat(1), is_repeat(2, "redirected"), is_repeat(3), is_repeat(3, port=4712)] == [
         False,
         True,
         True,
         False,
     ]
+    assert is_repeat(4, opening=False)
     assert not is_repeat(3, "dropped")
     assert not is_repeat(60_000_000_000)
+    assert not is_repeat(60_000_000_001, source="tetragon")  # another observer knows other things of it

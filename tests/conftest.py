@@ -6,6 +6,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long examples take to make, or to run, says something of the machine and nothing of the code.
+settings.register_profile("reeve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("reeve")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from agent.engine.cache import Scanned
 from agent.engine.texts import Place
-from agent.model import Direction
+from agent.model import Direction, Generations
 
 _LARGEST = 4096  # characters of a struct's texts
 _MOST = 4096  # in each of two generations, about 3 KB each
@@ -27,12 +27,10 @@ class _Known(NamedTuple):
 
 
 class MaskMemory:
-    """Two generations: what was not asked for while the young one filled is forgotten.  For one thread at a time."""
+    """For one thread at a time."""
 
     def __init__(self, most: int = _MOST) -> None:
-        self._most = most
-        self._young: dict[tuple[int, Direction], _Known] = {}
-        self._old: dict[tuple[int, Direction], _Known] = {}
+        self._known: Generations[tuple[int, Direction], _Known] = Generations(most)
 
     def masked(
         self, struct: Any, path: str, direction: Direction, notes: list[Note], make: Callable[[list[Note]], Any]
@@ -42,20 +40,14 @@ class MaskMemory:
         `make` masks it and notes with paths that begin in the struct.
         """
         key = (id(struct), direction)
-        known = self._young.get(key) or self._old.get(key)
+        known = self._known.get(key)
         if known is None or known.struct is not struct:
             own: list[Note] = []
             masked = make(own)
             known = _Known(struct, masked, tuple(own))
-            if getattr(struct, "size", 0) > _LARGEST:
-                return self._told(known, path, notes)  # what a pod can make long must not fill our memory
-        if len(self._young) >= self._most:
-            self._old, self._young = self._young, {}
-        self._young[key] = known
-        return self._told(known, path, notes)
-
-    @staticmethod
-    def _told(known: _Known, path: str, notes: list[Note]) -> Any:
+            # What a pod can make long must not fill our memory.
+            if getattr(struct, "size", 0) <= _LARGEST:
+                self._known.put(key, known)
         for place, size, scanned in known.notes:
             notes.append((place._replace(field=f"{path}.{place.field}"), size, scanned))
         return known.masked

@@ -25,6 +25,7 @@ from agent.model.body import (
 from agent.model.evaluation import Evaluation, evaluation_json
 from agent.model.event import DecodeError, Event, event_id
 from agent.model.finding import Direction, Finding, FindingKind, Match
+from agent.model.generations import Generations
 from agent.model.outcome import DROP_REASONS, DropReason, Outcome, worst
 from agent.model.resource import Resource
 from agent.model.result import SEVERITIES, STATUSES, PolicyResult, Severity, Status
@@ -48,6 +49,7 @@ __all__ = [
     "Finding",
     "FindingKind",
     "GenAiOperation",
+    "Generations",
     "HttpActivity",
     "KernelActivity",
     "LogRecord",

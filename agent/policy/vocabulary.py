@@ -20,7 +20,7 @@ import msgspec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message as ProtoMessage
 
-from agent.model import EVENT_CLASSES, Event, Finding, Process, Resource, Sensitive
+from agent.model import EVENT_CLASSES, Event, Finding, Generations, Process, Resource, Sensitive
 
 _PACKAGE = "reeve"
 _Proto = descriptor_pb2.FieldDescriptorProto
@@ -105,8 +105,7 @@ class Vocabulary:
             if name == struct.__name__
         }
         self._plans = {struct: self._plan_of(struct) for struct in self._declared}
-        self._young: dict[int, tuple[Any, ProtoMessage]] = {}
-        self._old: dict[int, tuple[Any, ProtoMessage]] = {}
+        self._messages: Generations[int, tuple[Any, ProtoMessage]] = Generations(_MOST_REMEMBERED)
 
     def message_name(self, variable: str) -> str:
         """The full message name of a variable's type."""
@@ -174,16 +173,13 @@ class Vocabulary:
         kind = type(struct)
         if kind not in _REMEMBERED:
             return self._made(struct, kind)
-        key = id(struct)
-        known = self._young.get(key) or self._old.get(key)
-        if known is None or known[0] is not struct:
-            known = (struct, self._made(struct, kind))
-            if getattr(struct, "size", 0) > _LARGEST_REMEMBERED:
-                return known[1]
-        if len(self._young) >= _MOST_REMEMBERED:
-            self._old, self._young = self._young, {}
-        self._young[key] = known
-        return known[1]
+        known = self._messages.get(id(struct))
+        if known is not None and known[0] is struct:
+            return known[1]
+        message = self._made(struct, kind)
+        if getattr(struct, "size", 0) <= _LARGEST_REMEMBERED:
+            self._messages.put(id(struct), (struct, message))
+        return message
 
     def _made(self, struct: Any, kind: type) -> ProtoMessage:
         values: dict[str, Any] = {}

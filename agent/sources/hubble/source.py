@@ -122,9 +122,7 @@ class HubbleSource:
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
         out = self._reporter.out
-        out.read(len(messages) + oversized)
-        if oversized:
-            out.decode_error("message_too_large", oversized)
+        self._reporter.read(len(messages), oversized)
         events: list[Event] = []
         aside: Counter[str] = Counter()
         gaps: list[tuple[float, str]] = []
@@ -188,9 +186,7 @@ class HubbleSource:
     async def pass_on(self, messages: list[bytes], oversized: int) -> None:
         """Agent events: policies that changed, endpoints that came and went."""
         out = self._reporter.out
-        out.read(len(messages) + oversized)
-        if oversized:
-            out.decode_error("message_too_large", oversized)
+        self._reporter.read(len(messages), oversized)
         wall = time.time_ns()
         events = []
         for message in messages:

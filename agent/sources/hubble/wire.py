@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 
 from agent._pb import flow_pb2, observer_pb2, relay_pb2
 from agent._pb import hubble_view_pb2 as view
-from agent.model import Body, DecodeError, Event, Resource, event_id
+from agent.model import Body, DecodeError, Event, Generations, Resource, event_id
 from agent.sources.hubble.meaning import (
     NOBODY,
     PORTED,
@@ -59,9 +59,7 @@ class WireDecoder:
     ) -> None:
         """`wanted` says whether a flow was asked for; None takes all."""
         self._wanted = wanted
-        self._limit = remembered
-        self._young: dict[bytes, Peer] = {}
-        self._old: dict[bytes, Peer] = {}
+        self._peers: Generations[bytes, Peer] = Generations(remembered)
 
     def event(self, message: bytes, observed_time_unix_nano: int = 0) -> Event | DecodeError | None:
         """One GetFlowsResponse to an event; None for a flow that was not asked for."""
@@ -79,11 +77,10 @@ class WireDecoder:
                     stamp = flow.time
                 node = (response.node_name or flow.node_name).rpartition("/")[2]
                 when = stamp.seconds * 1_000_000_000 + stamp.nanos
-                if self._wanted is not None:
-                    peers = self._peer(flow.source), self._peer(flow.destination)
-                    if not self._wanted(flow, peers):
-                        return None
-                facts = self.facts(flow)
+                peers = self._peer(flow.source), self._peer(flow.destination)
+                if self._wanted is not None and not self._wanted(flow, peers):
+                    return None
+                facts = _facts(flow, *peers)
                 body, resource = flow_body(facts, node)
                 identifier = flow_id(flow.uuid, when, node, facts)
             else:
@@ -108,66 +105,63 @@ class WireDecoder:
             observed_time_unix_nano=observed_time_unix_nano,
         )
 
-    def facts(self, flow: view.Flow) -> Facts:
-        """What a flow says, in our words."""
-        layer4, layer7 = flow.l4, flow.l7
-        protocol = layer4.WhichOneof("protocol") or ""
-        ports = getattr(layer4, protocol) if protocol in PORTED else None
-        record = layer7.WhichOneof("record") if flow.HasField("l7") else None
-        is_reply: bool | None = None
-        if flow.HasField("is_reply"):
-            is_reply = flow.is_reply.value
-        elif flow.HasField("reply"):
-            is_reply = flow.reply
-        ip = flow.IP
-        flags = ports.flags if ports is not None and protocol == "TCP" else None
-        aggregate = flow.aggregate
-        reason = flow.drop_reason_desc
-        return Facts(
-            source=Side(
-                self._peer(flow.source),
-                ip.source,
-                ports.source_port if ports is not None else 0,
-                tuple(name.rstrip(".") for name in flow.source_names),
-            ),
-            destination=Side(
-                self._peer(flow.destination),
-                ip.destination,
-                ports.destination_port if ports is not None else 0,
-                tuple(name.rstrip(".") for name in flow.destination_names),
-            ),
-            protocol="kafka" if record == "kafka" else protocol.lower(),
-            verdict=_named(_VERDICTS, flow.verdict),
-            drop_reason=_named(_DROP_REASONS, reason) if reason else str(flow.drop_reason or ""),
-            direction=_DIRECTIONS.get(flow.traffic_direction, ""),
-            is_reply=is_reply,
-            is_opening=flags is not None and flags.SYN and not flags.ACK,
-            event_type=flow.event_type.type,
-            layer7=_LAYER7.get(layer7.type, str(layer7.type or "")) if record is not None or layer7.type else "",
-            http=_http(layer7) if record == "http" else None,
-            dns=_dns(layer7.dns) if record == "dns" else None,
-            policies=_policies(flow),
-            sightings=max(
-                1,
-                aggregate.ingress_flow_count + aggregate.egress_flow_count + aggregate.unknown_direction_flow_count,
-            ),
-        )
-
     def _peer(self, raw: bytes) -> Peer:
-        """An end by its bytes.  Two generations: what was not asked for since the young one was full is let go."""
+        """An end by its bytes."""
         if not raw:
             return NOBODY
-        peer = self._young.get(raw)
+        peer = self._peers.get(raw)
         if peer is None:
-            peer = self._old.get(raw)
-            if peer is None:
-                end = flow_pb2.Endpoint.FromString(raw)
-                workload = end.workloads[0].name if end.workloads else ""
-                peer = peer_of(end.namespace, end.pod_name, workload, tuple(end.labels), end.identity)
-            if len(self._young) >= self._limit:
-                self._old, self._young = self._young, {}
-            self._young[raw] = peer
+            end = flow_pb2.Endpoint.FromString(raw)
+            workload = end.workloads[0].name if end.workloads else ""
+            peer = peer_of(end.namespace, end.pod_name, workload, tuple(end.labels), end.identity)
+            self._peers.put(raw, peer)
         return peer
+
+
+def _facts(flow: view.Flow, source: Peer, destination: Peer) -> Facts:
+    """What a flow says, in our words."""
+    layer4, layer7 = flow.l4, flow.l7
+    protocol = layer4.WhichOneof("protocol") or ""
+    ports = getattr(layer4, protocol) if protocol in PORTED else None
+    record = layer7.WhichOneof("record") if flow.HasField("l7") else None
+    is_reply: bool | None = None
+    if flow.HasField("is_reply"):
+        is_reply = flow.is_reply.value
+    elif flow.HasField("reply"):
+        is_reply = flow.reply
+    ip = flow.IP
+    flags = ports.flags if ports is not None and protocol == "TCP" else None
+    aggregate = flow.aggregate
+    reason = flow.drop_reason_desc
+    return Facts(
+        source=Side(
+            source,
+            ip.source,
+            ports.source_port if ports is not None else 0,
+            tuple(name.rstrip(".") for name in flow.source_names),
+        ),
+        destination=Side(
+            destination,
+            ip.destination,
+            ports.destination_port if ports is not None else 0,
+            tuple(name.rstrip(".") for name in flow.destination_names),
+        ),
+        protocol="kafka" if record == "kafka" else protocol.lower(),
+        verdict=_named(_VERDICTS, flow.verdict),
+        drop_reason=_named(_DROP_REASONS, reason) if reason else str(flow.drop_reason or ""),
+        direction=_DIRECTIONS.get(flow.traffic_direction, ""),
+        is_reply=is_reply,
+        is_opening=flags is not None and flags.SYN and not flags.ACK,
+        event_type=flow.event_type.type,
+        layer7=_LAYER7.get(layer7.type, str(layer7.type or "")) if record is not None or layer7.type else "",
+        http=_http(layer7) if record == "http" else None,
+        dns=_dns(layer7.dns) if record == "dns" else None,
+        policies=_policies(flow),
+        sightings=max(
+            1,
+            aggregate.ingress_flow_count + aggregate.egress_flow_count + aggregate.unknown_direction_flow_count,
+        ),
+    )
 
 
 def agent_event(message: bytes, observed_time_unix_nano: int = 0) -> Event | DecodeError:

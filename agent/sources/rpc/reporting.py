@@ -26,6 +26,12 @@ class Reporter:
         assert self._output is not None, "a source sends only while it runs"
         return self._output
 
+    def read(self, messages: int, oversized: int) -> None:
+        """Count what came, and what was skipped because of its size."""
+        self.out.read(messages + oversized)
+        if oversized:
+            self.out.decode_error("message_too_large", oversized)
+
     async def report(self, body: Body, node: str = "") -> None:
         """Send an event of our own; it is counted as reported, not as read."""
         self._count += 1

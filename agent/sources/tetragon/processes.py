@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from agent.model import Body, Event, Process, ProcessActivity, Resource
+from agent.model import Body, Event, Generations, Process, ProcessActivity, Resource
 
 # About 1 KB for each process, in two generations.
 _REMEMBERED = 8192
@@ -20,12 +20,10 @@ class ProcessTree:
     """Bounded: what nobody asked for while `remembered` others came is forgotten."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
-        self._limit = remembered
-        self._young: dict[str, tuple[Process, Resource | None]] = {}
-        self._old: dict[str, tuple[Process, Resource | None]] = {}
+        self._known: Generations[str, tuple[Process, Resource | None]] = Generations(remembered)
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self._known)
 
     def complete(self, event: Event) -> Event:
         """The event with parent, ancestors, binary and pod filled in where another event told them."""
@@ -34,7 +32,7 @@ class ProcessTree:
         if process is None or not process.exec_id:
             return event
         resource = event.resource
-        known = self._find(process.exec_id)
+        known = self._known.get(process.exec_id)
         if known is not None and not process.binary and known[0].binary:
             process = known[0]
             body = msgspec.structs.replace(body, process=process)
@@ -49,9 +47,9 @@ class ProcessTree:
     def _with_family(self, body: Body, process: Process) -> Body:
         parent: Process | None = getattr(body, "parent", None)
         if parent is not None and parent.exec_id:
-            self._learn(parent, None, self._find(parent.exec_id))
+            self._learn(parent, None, self._known.get(parent.exec_id))
         elif process.parent_exec_id and hasattr(body, "parent"):
-            found = self._find(process.parent_exec_id)
+            found = self._known.get(process.parent_exec_id)
             if found is not None:
                 parent = found[0]
                 body = msgspec.structs.replace(body, parent=parent)
@@ -66,21 +64,13 @@ class ProcessTree:
         found: list[Process] = []
         seen = {process.exec_id}
         while process.parent_exec_id and len(found) < _ANCESTORS and process.parent_exec_id not in seen:
-            above = self._find(process.parent_exec_id)
+            above = self._known.get(process.parent_exec_id)
             if above is None:
                 break
             process = above[0]
             seen.add(process.exec_id)
             found.append(process)
         return tuple(found)
-
-    def _find(self, exec_id: str) -> tuple[Process, Resource | None] | None:
-        known = self._young.get(exec_id)
-        if known is None:
-            known = self._old.get(exec_id)
-            if known is not None:
-                self._put(exec_id, known)
-        return known
 
     def _learn(
         self, process: Process, resource: Resource | None, known: tuple[Process, Resource | None] | None
@@ -97,9 +87,7 @@ class ProcessTree:
         if known[0].size > _LARGEST:
             # What a pod can make long must not fill our memory: parent and ancestors do without.
             known = msgspec.structs.replace(known[0], arguments="", environment={}, cwd=""), known[1]
-        if len(self._young) >= self._limit and exec_id not in self._young:
-            self._old, self._young = self._young, {}
-        self._young[exec_id] = known
+        self._known.put(exec_id, known)
 
 
 def _with_node(resource: Resource, node: str) -> Resource:

@@ -103,9 +103,7 @@ class TetragonSource:
 
     async def take(self, messages: list[bytes], oversized: int) -> None:
         out = self._reporter.out
-        out.read(len(messages) + oversized)
-        if oversized:
-            out.decode_error("message_too_large", oversized)
+        self._reporter.read(len(messages), oversized)
         events: list[Event] = []
         throttled = 0
         now, wall = time.monotonic(), time.time_ns()

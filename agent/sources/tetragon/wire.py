@@ -21,6 +21,7 @@ from agent.model import (
     Endpoint,
     Event,
     FileActivity,
+    Generations,
     LossReport,
     Process,
     ProcessActivity,
@@ -47,23 +48,26 @@ _REMEMBERED = 4096
 _LARGEST_REMEMBERED = 4096
 
 
+_BPF_COMMANDS = {number: name for name, number in pb.BpfCmd.items()}
+_THROTTLES = {number: name for name, number in pb.ThrottleType.items()}
+
+
 class _Known(NamedTuple):
     process: Process
     resource: Resource
     thread: int
+    is_named: bool
 
 
-_NOBODY = _Known(Process(), Resource(), 0)
+_NOBODY = _Known(Process(), Resource(), 0, False)
 
 
 class WireDecoder:
     """Decodes one stream.  Not for several threads at once."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
-        self._limit = remembered
         self._node = ""  # of the event at hand
-        self._young: dict[tuple[str, bytes], _Known] = {}
-        self._old: dict[tuple[str, bytes], _Known] = {}
+        self._processes: Generations[tuple[str, bytes], _Known] = Generations(remembered)
 
     def event(self, message: bytes, observed_time_unix_nano: int = 0) -> Event | DecodeError:
         """One GetEventsResponse to an event."""
@@ -96,19 +100,14 @@ class WireDecoder:
         )
 
     def _known(self, raw: bytes) -> _Known:
-        """A process by its bytes.  Two generations: when the young one is full, what was not asked for since is let
-        go."""
+        """A process by its node and bytes."""
         key = (self._node, raw)
-        known = self._young.get(key)
+        known = self._processes.get(key)
         if known is None:
-            known = self._old.get(key)
-            if known is None:
-                known = _known_of(pb.Process.FromString(raw), self._node)
-            if len(raw) > _LARGEST_REMEMBERED:
-                return known  # parsed anew each time: what a pod can make long must not fill our memory
-            if len(self._young) >= self._limit:
-                self._old, self._young = self._young, {}
-            self._young[key] = known
+            known = _known_of(pb.Process.FromString(raw), self._node)
+            # What a pod can make long is parsed anew each time: it must not fill our memory.
+            if len(raw) <= _LARGEST_REMEMBERED:
+                self._processes.put(key, known)
         return known
 
     def process(self, raw: bytes) -> Process:
@@ -118,9 +117,9 @@ class WireDecoder:
         """The process of a field that may be missing."""
         return self._known(raw).process if raw else None
 
-    def ends(self, payload: Any) -> tuple[Process | None, Process | None]:
-        """The acting process and its parent."""
-        return self.optional(payload.process), self.optional(payload.parent)
+    def ends(self, payload: Any, acting: _Known) -> tuple[Process | None, Process | None]:
+        """The acting process, if the event names one, and its parent."""
+        return (acting.process if acting.is_named else None), self.optional(payload.parent)
 
 
 def _has_unknown(response: view.Response) -> bool:
@@ -168,7 +167,7 @@ def _known_of(process: pb.Process, node: str) -> _Known:
         workload=pod.workload,
         workload_kind=pod.workload_kind,
     )
-    return _Known(made, resource, process.tid.value)
+    return _Known(made, resource, process.tid.value, process.ByteSize() > 0)
 
 
 # ---------------------------------------------------------------- arguments
@@ -191,8 +190,8 @@ def _argument(argument: pb.KprobeArgument) -> Argument:
         case "truncated_bytes_arg":
             return Argument(kind, sensitive(value.bytes_arg.decode("utf-8", "replace")))
         case "bpf_cmd_arg":
-            number = pb.BpfCmd.values()
-            return Argument(kind, sensitive(pb.BpfCmd.Name(value)) if value in number else str(value))
+            named = _BPF_COMMANDS.get(value)
+            return Argument(kind, sensitive(named) if named is not None else str(value))
         case "sockaddrun_arg":
             return Argument(kind, sensitive(value.path or _plain_text(value)))
     return Argument(kind, sensitive(value if isinstance(value, str) else _plain_text(value)))
@@ -264,31 +263,26 @@ def _hook(payload: Any, function: str) -> Hook:
 
 
 def _function(decoder: WireDecoder, payload: view.Hook | view.Lsm, acting: _Known) -> tuple[Body, str]:
-    del acting
-    return hook_body(_hook(payload, payload.function_name), *decoder.ends(payload)), payload.function_name
+    return hook_body(_hook(payload, payload.function_name), *decoder.ends(payload, acting)), payload.function_name
 
 
 def _tracepoint(decoder: WireDecoder, payload: view.Tracepoint, acting: _Known) -> tuple[Body, str]:
-    del acting
-    return hook_body(_hook(payload, payload.event or payload.subsys), *decoder.ends(payload)), payload.event
+    return hook_body(_hook(payload, payload.event or payload.subsys), *decoder.ends(payload, acting)), payload.event
 
 
 def _uprobe(decoder: WireDecoder, payload: view.UserHook, acting: _Known) -> tuple[Body, str]:
-    del acting
-    body = user_probe_body(payload.symbol, payload.path, _hook(payload, payload.symbol), *decoder.ends(payload))
+    body = user_probe_body(payload.symbol, payload.path, _hook(payload, payload.symbol), *decoder.ends(payload, acting))
     return body, payload.symbol or payload.path
 
 
 def _usdt(decoder: WireDecoder, payload: view.Usdt, acting: _Known) -> tuple[Body, str]:
-    del acting
     symbol = ":".join(filter(None, (payload.provider, payload.name)))
-    body = user_probe_body(symbol, payload.path, _hook(payload, symbol), *decoder.ends(payload))
+    body = user_probe_body(symbol, payload.path, _hook(payload, symbol), *decoder.ends(payload, acting))
     return body, payload.name or payload.path
 
 
 def _loader(decoder: WireDecoder, payload: view.Loader, acting: _Known) -> tuple[Body, str]:
-    del acting
-    process, parent = decoder.ends(payload)
+    process, parent = decoder.ends(payload, acting)
     path = sensitive(payload.path)
     body = FileActivity(action="map", path=path, process=process, parent=parent, function="loader")
     return body, payload.path
@@ -296,8 +290,7 @@ def _loader(decoder: WireDecoder, payload: view.Loader, acting: _Known) -> tuple
 
 def _throttle(decoder: WireDecoder, payload: pb.ProcessThrottle, acting: _Known) -> tuple[Body, str]:
     del decoder, acting
-    known = pb.ThrottleType.values()
-    name = pb.ThrottleType.Name(payload.type) if payload.type in known else str(payload.type)
+    name = _THROTTLES.get(payload.type, str(payload.type))
     state = name.removeprefix("THROTTLE_").lower()
     return StatusReport(component="tetragon", state=f"throttle_{state}", detail=sensitive(payload.cgroup)), ""
 

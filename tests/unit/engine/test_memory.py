@@ -85,7 +85,7 @@ def test_equal_is_not_the_same_and_memory_is_bounded():
         process = Process(pid=1)
         memory.masked(process, "p", "process", [], lambda own, number=number: made.append(number))
     assert made == list(range(20))
-    assert len(memory._young) + len(memory._old) <= 6
+    assert len(memory._known) <= 6
 
 
 PLANT = "jane@example.com"

@@ -11,6 +11,7 @@ from agent.model.body import Process as ProcessPart
 from agent.model.evaluation import Evaluation, evaluation_json
 from agent.model.event import Event, event_id
 from agent.model.finding import Finding
+from agent.model.generations import Generations
 from agent.model.outcome import Outcome, worst
 from agent.model.resource import Resource
 from agent.model.result import PolicyResult
@@ -108,3 +109,20 @@ def test_a_pass_alone_is_not_notable():
     assert Evaluation(event=event, results=(failed,)).violations == (failed,)
     assert Evaluation(event=event, findings=(found,)).is_notable
     assert Evaluation(event=event, unscanned=("text_too_long",)).is_notable
+
+
+def test_generations_forget_what_nobody_asks_for():
+    """agent.model.generations"""
+    known = Generations(3)
+    for number in range(3):
+        known.put(number, f"v{number}")
+    known.put(0, "again")  # in place: nothing is forgotten by it
+    assert (len(known), known.get(0), known.get(1)) == (3, "again", "v1")
+    known.put(3, "v3")  # the young ones are old now
+    assert known.get(0) == "again"  # asked for: young again
+    known.put(4, "v4")
+    known.put(5, "v5")
+    assert [known.get(number) for number in range(3)] == ["again", None, None]
+    for number in range(100, 200):
+        known.put(number, "x")
+    assert len(known) <= 6

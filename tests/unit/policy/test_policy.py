@@ -399,7 +399,7 @@ def test_messages_of_processes_are_remembered_by_identity_and_bounded(monkeypatc
     for process in processes:
         assert vocabulary.message(process).pid == process.pid
         assert vocabulary.message(process) is vocabulary.message(process)
-    assert len(vocabulary._young) + len(vocabulary._old) <= 8
+    assert len(vocabulary._messages) <= 8
     assert vocabulary.message(Process(pid=7)).pid == 7
 
 

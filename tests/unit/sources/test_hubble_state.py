@@ -170,7 +170,7 @@ def test_duplicates_and_bounds():
     assert [seen.look(one), seen.look(one)] == ["new", "duplicate"]
     for number in range(100):
         seen.look(Event(id=str(number), source="hubble", body=one.body))
-    assert len(seen._young) + len(seen._old) <= 20
+    assert len(seen._ids) <= 20
 
 
 def test_flows_without_time_layer_4_or_ends_are_survived():

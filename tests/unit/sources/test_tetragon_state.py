@@ -220,7 +220,7 @@ def test_what_a_pod_can_make_long_is_not_kept():
     decoder = WireDecoder()
     raw = pb.GetEventsResponse(process_exec=pb.ProcessExec(process=pb.Process(exec_id="a", arguments=long)))
     assert len(decoder.event(raw.SerializeToString()).body.process.arguments) == 100_000
-    assert not decoder._young
+    assert not decoder._processes
     tree = ProcessTree()
     parent = Process(exec_id="p", binary=Sensitive("/bin/sh"), arguments=Sensitive(long))
     assert len(tree.complete(event(ProcessActivity(action="exec", process=parent))).body.process.arguments) == 100_000

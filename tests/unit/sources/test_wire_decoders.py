@@ -199,7 +199,7 @@ def test_a_process_is_remembered_by_its_bytes_and_forgotten_when_unused():
     for pid in range(2, 20):
         assert of(pid).body.process.pid == pid
     assert of(1).body.process is not first.body.process
-    assert len(decoder._young) + len(decoder._old) <= 8
+    assert len(decoder._processes) <= 8
 
 
 def test_loss_and_state_come_out_as_such():

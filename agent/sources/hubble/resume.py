@@ -16,6 +16,7 @@ class Resume:
     """The newest flow of each node, and the breaks that are not closed yet."""
 
     def __init__(self) -> None:
+        self._began = 0
         self._latest: OrderedDict[str, tuple[int, int]] = OrderedDict()  # node -> newest flow's time, when it came
         self._open: dict[str, tuple[float, int]] = {}  # node -> seconds of the break, newest flow's time before it
 
@@ -23,10 +24,18 @@ class Resume:
     def has_flows(self) -> bool:
         return bool(self._latest)
 
+    def stood(self, now_unix_nano: int) -> None:
+        """A stream stands.  Whatever came since the first one did is ours to see."""
+        self._began = self._began or now_unix_nano
+
     def since(self, now_unix_nano: int) -> int:
-        """The time to ask from: that of the active node which is furthest behind, never in the future; 0 for none."""
+        """The time to ask from, never in the future: that of the active node which is furthest behind, else of the
+        newest flow, else of the first connection; 0 before it."""
         active = [time for time, came in self._latest.values() if came > now_unix_nano - _ACTIVE_NANOSECONDS]
-        return min([*active, now_unix_nano]) if active else 0
+        if active:
+            return min(*active, now_unix_nano)
+        newest = max((time for time, _ in self._latest.values()), default=self._began)
+        return min(newest, now_unix_nano)
 
     def broke(self, seconds: float) -> None:
         """The stream was away for so long."""

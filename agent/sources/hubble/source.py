@@ -111,6 +111,7 @@ class HubbleSource:
         self._reporter.out.connected(True)
         self._sure_at = time.monotonic()
         self._flows_seen = -1
+        self._resume.stood(time.time_ns())
         if reason and reason != RENEWAL:
             self._resume.broke(max(gap_seconds, 0.001))
 

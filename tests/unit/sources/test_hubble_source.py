@@ -240,3 +240,18 @@ def test_a_break_before_any_flow_is_closed_by_the_first():
     resume.broke(3.0)
     assert resume.saw("n", 10, 10, is_duplicate=False) == 3.0
     assert resume.saw("n", 11, 11, is_duplicate=False) is None
+
+
+def test_a_stream_that_never_gave_a_flow_goes_on_from_where_it_first_stood():
+    resume = Resume()
+    assert resume.since(100) == 0
+    resume.stood(100)
+    resume.stood(900)  # a later connection does not move the beginning
+    assert resume.since(1000) == 100
+
+
+def test_after_a_long_quiet_the_newest_flow_is_where_to_go_on():
+    resume, hour = Resume(), 3600 * 1_000_000_000
+    resume.stood(1)
+    resume.saw("n", 2 * hour, 2 * hour, is_duplicate=False)
+    assert resume.since(9 * hour) == 2 * hour

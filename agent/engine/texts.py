@@ -53,6 +53,10 @@ def _may_hold(value: str) -> bool:
     return len(value) >= _PLAIN_CHARACTERS or "@" in value or sum(one.isdigit() for one in value) >= _PLAIN_DIGITS
 
 
+# The one field that is a credential by its place, whatever it looks like.
+CREDENTIAL = "genai.credential"
+
+
 class Place(NamedTuple):
     """Where a text stands: the field's path, which way it went, whose words it is, and its key if it is in a map."""
 
@@ -191,6 +195,8 @@ def with_texts(body: Body, rewrite: Rewrite, remembered: Remembered | None = Non
         if role == _PLAIN_ROLE:
             return rewrite(Place(field, "network", "", label), text)
         where: Direction = direction
+        if field == CREDENTIAL:
+            return rewrite(Place(field, "network", "", label), text)
         if is_genai:
             where = "completion" if role == "assistant" else "prompt"
         return rewrite(Place(field, where, role, label), text)

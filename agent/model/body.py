@@ -59,6 +59,7 @@ ProcessAction: TypeAlias = Literal["exec", "exit", "fork", "trace", "credentials
 FileAction: TypeAlias = Literal["open", "read", "write", "map", "truncate", "execute", "rename", "remove", "other"]
 NetworkAction: TypeAlias = Literal["connect", "accept", "listen", "close", "send", "flow", "other"]
 Role: TypeAlias = Literal["system", "user", "assistant", "tool", "document", "other"]
+MessagePart: TypeAlias = Literal["", "tool_call", "tool_result"]
 
 
 class ProcessActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="process"):
@@ -111,6 +112,8 @@ class NetworkActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag=
     is_destination_peak: bool = False
     is_repeat: bool = False  # another sighting of a connection that was told in the last seconds
     window_seconds: int = 0
+    bytes_sent: int = 0  # of a connection that closed, as its process saw them
+    bytes_received: int = 0
     process: Process | None = None
     observer_policy: str = ""
     tags: tuple[str, ...] = ()
@@ -148,6 +151,7 @@ class HttpActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="ht
     direction: str = ""
     source: Endpoint = Endpoint()
     destination: Endpoint = Endpoint()
+    process: Process | None = None
 
 
 class LogRecord(Struct, frozen=True, kw_only=True, tag_field="class", tag="log"):
@@ -161,10 +165,11 @@ class LogRecord(Struct, frozen=True, kw_only=True, tag_field="class", tag="log")
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One turn or part of a conversation with a model."""
+    """One turn or part of a conversation with a model.  `part` is empty for plain text, as most are."""
 
     role: Role
     text: Text
+    part: MessagePart = ""
 
 
 class GenAiOperation(Struct, frozen=True, kw_only=True, tag_field="class", tag="genai"):
@@ -183,6 +188,11 @@ class GenAiOperation(Struct, frozen=True, kw_only=True, tag_field="class", tag="
     output_tokens: int = 0
     error: Text = ""
     is_streaming: bool = False
+    is_truncated: bool = False  # a part of either side was not seen: over a limit, lost, or in an unknown encoding
+    is_open: bool = False  # the answer still came when this was told; it is told by an operation of its own
+    tool: Text = ""  # of an MCP call: its method, and the tool it is for
+    credential: Text = ""  # the key it was sent with: always masked, its fingerprint is a finding
+    process: Process | None = None
 
 
 class KernelActivity(Struct, frozen=True, kw_only=True, tag_field="class", tag="kernel"):

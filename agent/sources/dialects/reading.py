@@ -1,0 +1,197 @@
+"""An exchange to the operation it was: messages with their roles, model, usage, credential."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from agent.model import GenAiOperation, Message, Role, Sensitive
+from agent.sources.dialects.bodies import Content, content_of
+from agent.sources.dialects.catalogue import Api, api_of, api_of_shape
+from agent.sources.dialects.walk import Said, joined, walk
+from agent.sources.exchanges import Exchange
+
+_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|engines|publishers/[^/]+/models)/([^/:?]+)")
+_CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "helicone-auth")
+_CREDENTIAL_IN_URL = re.compile(r"([?&](?:key|api_key|api-key|access_token|token)=)([^&]+)")
+_INPUT_TOKENS = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "prompt_eval_count", "prompt_n")
+_OUTPUT_TOKENS = (
+    "completion_tokens",
+    "output_tokens",
+    "outputTokens",
+    "candidatesTokenCount",
+    "eval_count",
+    "generated_tokens",
+    "predicted_n",
+)
+_DEPTH = 8
+_ERROR_STATUS = 400
+
+
+def operations_of(exchange: Exchange) -> list[GenAiOperation]:
+    """The operations an exchange was: none if it was no call of a model, tool or observer that is known."""
+    host, port = host_and_port(exchange.host)
+    path = urlsplit(exchange.target).path
+    asked = content_of(exchange.body, exchange.header("content-type"), exchange.header("grpc-encoding"))
+    api = api_of(host, path)
+    by_shape = next((found for value in asked.values if (found := api_of_shape(_first(value)))), None)
+    if api is None or (by_shape is not None and by_shape.kind == "mcp"):
+        api = by_shape if by_shape is not None else api
+    if api is None and exchange.header("mcp-protocol-version"):
+        api = Api("mcp", "execute_tool", "mcp")
+    if api is None or (exchange.method == "GET" and not exchange.turns and not exchange.answer):
+        return []
+    if exchange.turns:
+        return [_socket_operation(exchange, api, host, port)]
+    answered = content_of(
+        exchange.answer, exchange.answer_header("content-type"), exchange.answer_header("grpc-encoding")
+    )
+    said = _said(asked, "assistant" if api.kind == "mcp" else _asking_role(api), api)
+    replied = _said(answered, _answering_role(api), api)
+    messages = _messages(said, replied)
+    if not messages and not exchange.is_prompt_told and not asked.values:
+        return []
+    return [_operation(exchange, api, (host, port), asked, answered, messages)]
+
+
+def _asking_role(api: Api) -> Role:
+    return "other" if api.kind == "telemetry" else "user"
+
+
+def _answering_role(api: Api) -> Role:
+    match api.kind:
+        case "mcp":
+            return "tool"
+        case "telemetry":
+            return "other"
+    return "document" if api.operation == "rerank" else "assistant"
+
+
+def _said(content: Content, role: Role, api: Api) -> list[Said]:
+    found = [one for value in content.values for one in walk(value, role)]
+    if content.events:
+        # Lines that were posted are separate values; lines that were answered are one text in parts.
+        found += (
+            joined(content.events, role)
+            if api.kind == "model"
+            else [x for one in content.events for x in walk(one, role)]
+        )
+    return found + [Said(role, "", text) for text in content.texts]
+
+
+def _messages(said: list[Said], replied: list[Said]) -> tuple[Message, ...]:
+    return tuple(_message(one) for one in (*said, *replied))
+
+
+def _message(one: Said) -> Message:
+    if one.role == "call":
+        return Message(role="assistant", text=Sensitive(one.text), part="tool_call")
+    return Message(role=one.role, text=Sensitive(one.text), part="tool_result" if one.role == "tool" else "")
+
+
+def _socket_operation(exchange: Exchange, api: Api, host: str, port: int) -> GenAiOperation:
+    asked, answered = Content(), Content()
+    for turn in exchange.turns:
+        inner = content_of(turn.payload, "application/json")
+        side = asked if turn.is_from_client else answered
+        side.events += [one for one in (*inner.values, *inner.events) if isinstance(one, (dict, list))]
+    said = [one for value in asked.events for one in walk(value, _asking_role(api))]
+    return _operation(
+        exchange, api, (host, port), asked, answered, _messages(said, joined(answered.events, _answering_role(api)))
+    )
+
+
+def _operation(
+    exchange: Exchange,
+    api: Api,
+    server: tuple[str, int],
+    asked: Content,
+    answered: Content,
+    messages: tuple[Message, ...],
+) -> GenAiOperation:
+    questions, answers = asked.values or asked.events, [*answered.values, *answered.events]
+    in_path = _MODEL_IN_PATH.search(urlsplit(exchange.target).path)
+    is_error = exchange.status >= _ERROR_STATUS
+    credential = credential_of(exchange)
+    return GenAiOperation(
+        operation=api.operation,
+        provider=api.provider,
+        request_model=_text(questions, ("model", "modelId")) or (unquote(in_path[1]) if in_path else ""),
+        response_model=_text(answers, ("model", "modelVersion")),
+        server_address=server[0],
+        server_port=server[1],
+        messages=messages,
+        input_tokens=_number(answers, _INPUT_TOKENS),
+        output_tokens=_number(answers, _OUTPUT_TOKENS),
+        error=str(exchange.status) if is_error else "",
+        is_streaming=answered.is_stream,
+        credential=Sensitive(credential) if credential else "",
+        tool=Sensitive(tool) if (tool := _tool(exchange, questions) if api.kind == "mcp" else "") else "",
+        is_truncated=bool(exchange.missing) or bool(exchange.undecoded),
+    )
+
+
+def _tool(exchange: Exchange, questions: list[Any]) -> str:
+    """An MCP call's method, and the tool it is for."""
+    for value in questions:
+        if isinstance(value, dict) and isinstance(method := value.get("method"), str):
+            params = value.get("params")
+            name = params.get("name") if isinstance(params, dict) else None
+            return f"{method}:{name}" if isinstance(name, str) else method
+    return exchange.header("mcp-method")
+
+
+def host_and_port(authority: str) -> tuple[str, int]:
+    """A `host[:port]` in its parts; 443 if it names none."""
+    host, _, port = authority.rpartition(":")
+    if host and port.isdecimal():
+        return host.strip("[]").lower(), int(port[:5])
+    return authority.strip("[]").lower(), 443
+
+
+def credential_of(exchange: Exchange) -> str:
+    """The credential a request carries; never kept, only its fingerprint."""
+    for name in _CREDENTIALS:
+        if value := exchange.header(name):
+            return value.rpartition(" ")[2] or value
+    found = _CREDENTIAL_IN_URL.search(exchange.target)
+    return unquote(found[2]) if found else ""
+
+
+def without_credential(target: str) -> str:
+    """A target without the credential in its query."""
+    return _CREDENTIAL_IN_URL.sub(r"\1REDACTED", target)
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _text(values: list[Any], keys: tuple[str, ...]) -> str:
+    for value in values:
+        for key in keys:
+            found = _find(value, key, _DEPTH)
+            if isinstance(found, str) and found:
+                return found[:256]
+    return ""
+
+
+def _find(value: Any, key: str, depth: int) -> Any:
+    """The value of the outermost such key in objects (not in lists: those hold other things' models)."""
+    if not isinstance(value, dict) or not depth:
+        return None
+    if key in value:
+        return value[key]
+    return next((found for inner in value.values() if (found := _find(inner, key, depth - 1)) is not None), None)
+
+
+def _number(values: list[Any], keys: tuple[str, ...]) -> int:
+    """The largest number under any of the keys: usage grows as a stream goes on."""
+    most = 0
+    for value in values:
+        for key in keys:
+            found = _find(value, key, _DEPTH)
+            if isinstance(found, int) and not isinstance(found, bool):
+                most = max(most, found)
+    return most

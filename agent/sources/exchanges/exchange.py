@@ -1,0 +1,98 @@
+"""What comes out of a conversation: exchanges, and troubles that hid some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+Way: TypeAlias = Literal["sent", "received"]
+"""Which way bytes went, as the watched process saw it."""
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+"""Names in lower case, in order; values as Latin-1."""
+
+
+class Limits(NamedTuple):
+    """Sizes in bytes.  `body` is what is kept of a message's body, before and after decompression each."""
+
+    head: int = 64 * 1024
+    body: int = 1024 * 1024
+    streams: int = 256  # HTTP/2 streams of a connection that are open at once
+    pipelined: int = 64  # HTTP/1.1 requests that wait for their answer
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One WebSocket message."""
+
+    is_from_client: bool
+    payload: bytes
+
+
+class Exchange(msgspec.Struct, kw_only=True):
+    """One request and its answer.  Bodies are without transfer and content encoding.
+
+    `is_complete` is false while the answer still comes, or if the connection ended before it did.  `missing` counts
+    bytes of either body that were not seen or not kept.  `turns` are a WebSocket's messages since the last exchange.
+    """
+
+    protocol: str
+    is_client: bool  # the watched process asked
+    method: str = ""
+    target: str = ""
+    host: str = ""
+    headers: Headers = ()
+    body: bytes = b""
+    status: int = 0
+    answer_headers: Headers = ()
+    answer: bytes = b""
+    turns: Sequence[Turn] = ()
+    is_request_whole: bool = False
+    is_complete: bool = False
+    missing: int = 0
+    undecoded: str = ""  # a content encoding that was not undone, or is broken
+    is_prompt_told: bool = False  # the request was handed on before its answer
+
+    def header(self, name: str) -> str:
+        """A request header's first value, or nothing."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    def answer_header(self, name: str) -> str:
+        """An answer header's first value, or nothing."""
+        return next((value for key, value in self.answer_headers if key == name), "")
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Something that could not be read.  `name` is from a short list (a metric label)."""
+
+    name: str
+
+
+Told: TypeAlias = Exchange | Trouble
+
+
+class Body:
+    """A body that grows up to a limit; what is over it is counted."""
+
+    __slots__ = ("_limit", "_parts", "_size", "missing")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.missing = 0
+
+    def add(self, data: bytes) -> None:
+        room = self._limit - self._size
+        if len(data) > room:
+            self.missing += len(data) - room
+            data = data[:room]
+        if data:
+            self._parts.append(bytes(data))
+            self._size += len(data)
+
+    def value(self) -> bytes:
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0] if self._parts else b""

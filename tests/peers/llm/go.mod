@@ -1,0 +1,3 @@
+module llmpeer
+
+go 1.24

@@ -190,9 +190,7 @@ def _role_of(value: dict[str, Any], role: Whose) -> Whose:
     if isinstance(named, str) and (own := _ROLES.get(named.lower())):
         role = own
     kind = value.get("type")
-    if isinstance(kind, str) and (own := _TYPE_ROLES.get(kind)):
-        role = own
-    return role
+    return _TYPE_ROLES.get(kind, role) if isinstance(kind, str) else role
 
 
 def _take(text: str, role: Whose, path: str, found: list[Said], depth: int, key: str) -> None:

@@ -59,7 +59,7 @@ class Conversation:
         return told
 
     def early(self) -> list[Exchange]:
-        """Requests that are whole and wait for their answers, each once; and WebSocket turns so far."""
+        """Requests that waited for their answers at the last look already, each once; and WebSocket turns so far."""
         if self._mode == "websocket":
             return self._socket_exchange()
         return self._pairing.early() if self._pairing is not None else []

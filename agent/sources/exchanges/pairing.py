@@ -40,6 +40,14 @@ class Open(msgspec.Struct):
     request: Body
     answer: Body
     is_answered: bool = False
+    looks: int = 0  # how often it was asked for early
+
+    def is_late(self) -> bool:
+        """Whether the request is whole, was not handed on, and its answer still came at an earlier look."""
+        if not self.exchange.is_request_whole or self.exchange.is_prompt_told:
+            return False
+        self.looks += 1
+        return self.looks > 1
 
     def settled(self, limit: int, *, is_complete: bool) -> Exchange:
         """The exchange with its bodies undone as far as they are there."""
@@ -117,11 +125,7 @@ class Http1Pairing:
                 self._take_answer(part, told)
 
     def early(self) -> list[Exchange]:
-        return [
-            one.asked(self._limits.body)
-            for one in self._open
-            if one.exchange.is_request_whole and not one.exchange.is_prompt_told
-        ]
+        return [one.asked(self._limits.body) for one in self._open if one.is_late()]
 
     def end(self, told: list[Told]) -> None:
         for part in self._answers.end():

@@ -53,11 +53,7 @@ class Http2Pairing:
         self.end(told)
 
     def early(self) -> list[Exchange]:
-        return [
-            one.asked(self._limits.body)
-            for one in self._open.values()
-            if one.exchange.is_request_whole and not one.exchange.is_prompt_told
-        ]
+        return [one.asked(self._limits.body) for one in self._open.values() if one.is_late()]
 
     def end(self, told: list[Told]) -> None:
         told += [one.settled(self._limits.body, is_complete=False) for one in self._open.values()]

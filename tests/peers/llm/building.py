@@ -6,6 +6,7 @@ follow from what they were made of.  What cannot be had here is a `Missing` with
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -62,14 +63,19 @@ def openai_python() -> Path | Missing:
 
 def _environment(lists: Sequence[str]) -> Path | Missing:
     """The one environment, with each list of requirements that it does not have yet put in."""
-    folder = CACHE / "llm-venv"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "llm-venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one session makes it, another one waits
+        return _made(CACHE / "llm-venv", lists)
+
+
+def _made(folder: Path, lists: Sequence[str]) -> Path | Missing:
     python = folder / "bin" / "python"
     pins = {name: (CLIENTS / name).read_text(encoding="utf-8") for name in lists}
     # Beside the pins: an environment made by another Python, or for another, is made again.
     maker = f"{sys.version} {sys.base_prefix}"
     if not python.exists() or _noted(folder, "maker") != maker or _noted(folder, lists[0]) != pins[lists[0]]:
         shutil.rmtree(folder, ignore_errors=True)
-        CACHE.mkdir(parents=True, exist_ok=True)
         failure = _failure([sys.executable, "-m", "venv", str(folder)], CACHE)
         if failure is not None:
             return failure

@@ -40,7 +40,7 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         sys.stderr.write(f"{self.request_version} {self.path} {self.client_address[0]}:{self.client_address[1]}\n")
         if self.path != "/v1/chat/completions":
@@ -48,7 +48,10 @@ class Exchange(BaseHTTPRequestHandler):
         try:
             request = json.loads(body)
             prompt = [one["content"] for one in request["messages"] if one["role"] == "user"][-1]
-            answer = expected_answer(prompt, request.get("max_tokens", DEFAULT_TOKENS))
+            max_tokens = request.get("max_tokens", DEFAULT_TOKENS)
+            if max_tokens < 1:
+                raise ValueError(f"max_tokens: {max_tokens} is less than 1")
+            answer = expected_answer(prompt, max_tokens)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             return self._whole(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
         completion: Json = {

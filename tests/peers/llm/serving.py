@@ -64,10 +64,7 @@ def start_server(kind: Kind, *, http2: bool = True, plain: bool = False, gzip: b
             ca_file, arguments = authority.file, ["--cert", str(certificate), "--key", str(key)]
         match kind:
             case "go":
-                program = go_program("llm-server", ".")
-                if isinstance(program, Missing):
-                    raise RuntimeError(f"the server in Go is not available: {program.reason}")
-                command = [str(program), *arguments, f"--http2={'true' if http2 else 'false'}"]
+                command = [_server_program(), *arguments, f"--http2={'true' if http2 else 'false'}"]
                 command += ["--gzip"] if gzip else []
             case "python":
                 if gzip:
@@ -86,3 +83,11 @@ def start_server(kind: Kind, *, http2: bool = True, plain: bool = False, gzip: b
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+def _server_program() -> str:
+    match go_program("llm-server", "."):
+        case Missing(reason):
+            raise RuntimeError(f"the server in Go is not available: {reason}")
+        case program:
+            return str(program)

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,9 @@ LOCAL = "localhost,127.0.0.1"
 
 
 class Exchange(NamedTuple):
-    """One prompt and what came back; `answer_sha256` is of the answer's text in UTF-8."""
+    """One prompt, by its place in the list, and what came back; the hash is of the answer's text in UTF-8."""
 
-    index: int
+    prompt_index: int
     answer_sha256: str
     status: int
 
@@ -59,11 +60,12 @@ class Stack:
     def command(self, job: Job) -> list[str]:
         """The command line for a job."""
         command = [*self.program, "--url", job.url, "--prompts", str(job.prompts_file)]
-        command += ["--concurrency", str(job.concurrency), "--max-tokens", str(job.max_tokens)]
+        command += ["--concurrency", str(job.concurrency), f"--max-tokens={job.max_tokens}"]
         command += ["--ca", str(job.ca_file)] if job.ca_file else []
         command += ["--stream"] if job.stream else []
         # node's fetch takes a CA from nowhere else.  `env` becomes node, so the process is the same.
-        return ["env", f"NODE_EXTRA_CA_CERTS={job.ca_file}", *command] if self.name == "node-fetch" else command
+        is_by_environment = self.name == "node-fetch" and job.ca_file is not None
+        return ["env", f"NODE_EXTRA_CA_CERTS={job.ca_file}", *command] if is_by_environment else command
 
 
 @functools.cache
@@ -176,18 +178,23 @@ def run(
         command = stack.command(Job(url, file, concurrency, stream, ca_file, max_tokens))
         environment = os.environ | {"NO_PROXY": LOCAL, "no_proxy": LOCAL}
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
         ) as client:
             started(client.pid)
             try:
                 told, errors = client.communicate(timeout=timeout_seconds)
             except subprocess.TimeoutExpired:
-                client.kill()
+                os.killpg(client.pid, signal.SIGKILL)  # with the curls and wgets that it started
                 raise
     if client.returncode:
         raise RuntimeError(f"{stack.name} ended with {client.returncode}: {errors[-2000:].strip()}")
     lines = [line.split() for line in told.splitlines()]
     exchanges = sorted(Exchange(int(index), answer, int(status)) for index, answer, status in lines)
-    if [one.index for one in exchanges] != list(range(len(prompts))):
+    if [one.prompt_index for one in exchanges] != list(range(len(prompts))):
         raise RuntimeError(f"{stack.name} told of {len(exchanges)} exchanges, not of {len(prompts)}")
     return exchanges

@@ -125,7 +125,8 @@ def _told(index: int, outcome: Answer | Exception) -> bool:
     # One write per line: threads share standard output.
     if isinstance(outcome, Exception):
         sys.stderr.write(f"{index}: {type(outcome).__name__}: {outcome}\n")
-        sys.stdout.write(f"{index} - {getattr(outcome, 'status', 0)}\n")
+        status = getattr(outcome, "status", getattr(outcome, "status_code", 0))  # the latter is the SDK's
+        sys.stdout.write(f"{index} - {status}\n")
         return False
     text, status = outcome
     sys.stdout.write(f"{index} {hashlib.sha256(text.encode()).hexdigest()} {status}\n")

@@ -26,7 +26,8 @@ def ask(prompt: str) -> Answer:
     wire = connection()
     wire.request("POST", PATH, json.dumps(todo.request(prompt)).encode(), {"Content-Type": "application/json"})
     response = wire.getresponse()
-    return todo.answer(response.status, b"".join(iter(lambda: response.read1(65536), b"")))
+    body = b"".join(iter(lambda: response.read1(65536), b"")) if todo.stream else response.read()
+    return todo.answer(response.status, body)
 
 
 exit_after(todo, ask)

@@ -14,8 +14,8 @@ def ask(prompt: str) -> Answer:
     body = json.dumps(todo.request(prompt)).encode()
     request = urllib.request.Request(todo.endpoint, data=body, headers={"Content-Type": "application/json"})
     with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
-        pieces = b"".join(iter(lambda: response.read1(65536), b""))
-        return todo.answer(response.status, pieces)
+        body = b"".join(iter(lambda: response.read1(65536), b"")) if todo.stream else response.read()
+        return todo.answer(response.status, body)
 
 
 exit_after(todo, ask)

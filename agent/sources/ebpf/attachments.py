@@ -1,0 +1,180 @@
+"""Probes in TLS libraries and programs: found in what a process has mapped, attached once for each file.
+
+A probe stands in a file and not in a process: every later process that maps the file is covered from its first byte.
+Only the first process that brings a new file may speak before its probes stand; so libraries are looked for where they
+usually are, as soon as a container's first process is known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from glob import glob
+from typing import NamedTuple
+
+from agent.sources.ebpf.bcc import BpfError
+from agent.sources.ebpf.stacks import Finding, Point, finding_of
+
+# Where a distribution's or an image's TLS libraries and programs with one inside are.
+_USUAL = (
+    "lib/*-linux-gnu/libssl.so*",
+    "usr/lib/*-linux-gnu/libssl.so*",
+    "usr/lib/libssl.so*",
+    "usr/lib64/libssl.so*",
+    "lib/libssl.so*",
+    "usr/local/lib/libssl.so*",
+    "opt/conda/lib/libssl.so*",
+    "opt/venv/lib/libssl.so*",
+    "usr/lib/*-linux-gnu/libgnutls.so*",
+    "usr/lib64/libgnutls.so*",
+    "usr/bin/node",
+    "usr/local/bin/node",
+    "usr/bin/nodejs",
+    "usr/local/bin/bun",
+    "usr/local/bin/deno",
+)
+# Mapped files worth a look: libraries that are TLS, and those that bring one along.  Others are many and large.
+_LIKELY = re.compile(r"ssl|tls|crypto|grpc|conscrypt|nss|curl|node|boring|xet|reqwest|_http|aiohttp|quic|jvm", re.I)
+_MOST_FILES = 1024
+_UNUSED_SECONDS = 600.0
+
+Attach = Callable[[str, Point], int]
+Detach = Callable[[int], None]
+
+
+class Identity(NamedTuple):
+    """A file, wherever it is mounted."""
+
+    device: int
+    inode: int
+    changed: int
+
+
+class Coverage(NamedTuple):
+    """What can be read of a process, what cannot, and for which reason a probe was refused."""
+
+    stacks: tuple[str, ...]
+    blind: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+class Attachments:
+    """For one thread.  `attach` and `detach` are the kernel's side."""
+
+    def __init__(self, attach: Attach, detach: Detach) -> None:
+        self._attach = attach
+        self._detach = detach
+        self._findings: dict[Identity, Finding] = {}
+        self._events: dict[Identity, list[int]] = {}
+        self._used: dict[Identity, float] = {}
+        self._refused: dict[Identity, str] = {}
+        self._roots: set[tuple[int, int]] = set()
+
+    @property
+    def files(self) -> int:
+        return len(self._events)
+
+    def cover(self, pid: int) -> Coverage:
+        """Attach to everything TLS that a process has mapped."""
+        root = f"/proc/{pid}/root"
+        self._prepare(root)
+        stacks: list[str] = []
+        blind: list[str] = []
+        refused: list[str] = []
+        for path in [f"/proc/{pid}/exe", *(root + one for one in mapped_libraries(pid))]:
+            identity = self._identity(path)
+            if identity is None:
+                continue
+            found = self._look(path, identity)
+            if found.stack is not None:
+                stacks.append(found.stack)
+            elif found.blind:
+                blind.append(found.blind)
+            if why := self._refused.get(identity):
+                refused.append(why)
+        return Coverage(tuple(dict.fromkeys(stacks)), tuple(dict.fromkeys(blind)), tuple(dict.fromkeys(refused)))
+
+    def _prepare(self, root: str) -> None:
+        """The usual places of a root that is new."""
+        try:
+            status = os.stat(root)
+        except OSError:
+            return
+        key = (status.st_dev, status.st_ino)
+        if key in self._roots:
+            return
+        if len(self._roots) >= _MOST_FILES:
+            self._roots.clear()
+        self._roots.add(key)
+        for pattern in _USUAL:
+            for path in glob(f"{root}/{pattern}"):
+                if (identity := self._identity(path)) is not None:
+                    self._look(path, identity)
+
+    def _identity(self, path: str) -> Identity | None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        return Identity(status.st_dev, status.st_ino, status.st_mtime_ns)
+
+    def _look(self, path: str, identity: Identity) -> Finding:
+        self._used[identity] = time.monotonic()
+        found = self._findings.get(identity)
+        if found is None:
+            self._forget()
+            found = finding_of(path)
+            self._findings[identity] = found
+            if found.points:
+                self._stand(path, identity, found.points)
+        return found
+
+    def _stand(self, path: str, identity: Identity, points: Iterable[Point]) -> None:
+        events: list[int] = []
+        try:
+            for point in points:
+                events.append(self._attach(path, point))
+        except (BpfError, OSError) as error:
+            for event in events:
+                self._detach(event)
+            self._refused[identity] = str(error)
+            self._findings[identity] = Finding(None, blind=f"its probes were refused: {error}")
+            return
+        self._events[identity] = events
+
+    def _forget(self) -> None:
+        """Let go of files that no watched process has had mapped for long."""
+        if len(self._findings) < _MOST_FILES:
+            return
+        before = time.monotonic() - _UNUSED_SECONDS
+        oldest = sorted(self._used, key=self._used.__getitem__)[: _MOST_FILES // 4]
+        for identity in (one for one in oldest if self._used[one] < before or len(self._findings) >= _MOST_FILES):
+            for event in self._events.pop(identity, []):
+                self._detach(event)
+            for table in (self._findings, self._used, self._refused):
+                table.pop(identity, None)
+
+    def close(self) -> None:
+        for events in self._events.values():
+            for event in events:
+                self._detach(event)
+        self._events.clear()
+
+
+def mapped_libraries(pid: int) -> list[str]:
+    """Paths of likely libraries that a process has mapped as code, as it sees them."""
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+            text = file.read(4 * 1024 * 1024)
+    except OSError:
+        return []
+    found: dict[str, None] = {}
+    for line in text.splitlines():
+        parts = line.split(None, 5)
+        if len(parts) == 6 and "x" in parts[1] and parts[5].startswith("/"):
+            path = parts[5].removesuffix(" (deleted)")
+            if _LIKELY.search(os.path.basename(path)) or "site-packages" in path:
+                found[path] = None
+    return list(found)

@@ -1,0 +1,257 @@
+"""A record to what it means: an event, a note for later, or a piece of an exchange."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from agent.model import Body, DecodeError, Event, KernelActivity, NetworkActivity, Process, ProcessActivity, event_id
+from agent.sources.ebpf.config import EbpfConfig
+from agent.sources.ebpf.decode import OBSERVER, body_of, descriptor_of, makes_namespaces, owner_of_socket, text_of
+from agent.sources.ebpf.layout import HEAD_BYTES, Head, Kind, head_of
+from agent.sources.ebpf.owners import Owners
+from agent.sources.ebpf.plaintext import Plaintext, piece_of
+from agent.sources.ebpf.processes import Known, ProcessTable, arguments_of
+
+if TYPE_CHECKING:
+    from agent.sources.ebpf.coverage import CoverageWatch
+
+_WITH_PATH = frozenset(
+    {Kind.OPEN, Kind.UNLINK, Kind.TRUNCATE, Kind.RENAME, Kind.LINK, Kind.UTIMES, Kind.CHMOD, Kind.SETCAP}
+)
+_OF_SOCKETS = frozenset({Kind.LISTEN, Kind.CLOSE})
+_PIECE_BYTES = 16 * 1024
+
+
+class Sets(Protocol):
+    """The kernel's sets of processes."""
+
+    def read_content_of(self, pid: int, *, is_wanted: bool) -> None: ...
+
+    def leave_out(self, pid: int) -> None: ...
+
+
+class Answer(NamedTuple):
+    """What became of a record: an event of its own, or why it is none; and events that it completed."""
+
+    event: Event | None = None
+    aside: str = ""
+    error: str = ""
+    made: Iterable[Event] = ()
+
+
+_MERGED = Answer(aside="merged")
+
+
+class Meaning:
+    """Fed with records in the order of the ring."""
+
+    def __init__(self, config: EbpfConfig, node: str, owners: Owners, sets: Sets) -> None:
+        self._config = config
+        self._node = node.encode()
+        self._owners = owners
+        self._sets = sets
+        self.table = ProcessTable(node, owners.of_pid, owners.host)
+        plain = config.plaintext
+        chunks = max(1, plain.message_bytes // _PIECE_BYTES)
+        self.plaintext = Plaintext(
+            message_bytes=plain.message_bytes,
+            connections=plain.connections,
+            idle_seconds=plain.idle_seconds,
+            whole_call=chunks * _PIECE_BYTES,
+        )
+        self.coverage: CoverageWatch | None = None
+        self.content: set[int] = set()  # processes whose plaintext is read
+        self._told_troubles: Counter[str] = Counter()
+        self._offset = 0
+        self._offset_until = 0
+        self._next_early = 0.0
+
+    def scan(self) -> None:
+        """Learn the processes that are there, and choose among them."""
+        for pid in self.table.scan():
+            if (known := self.table.get(pid)) is not None and pid != os.getpid():
+                self._choose(pid, known)
+
+    def wall_time(self, boot_time: int) -> int:
+        """Nanoseconds since 1970 of a time since boot."""
+        if boot_time > self._offset_until:
+            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            self._offset, self._offset_until = time.time_ns() - now, now + 1_000_000_000
+        return boot_time + self._offset
+
+    def take(self, record: bytes, count: int) -> Answer:
+        """What a record (that stands for `count`) means."""
+        if len(record) < HEAD_BYTES:
+            return Answer(error="short_record")
+        head = head_of(record)
+        match head.kind:
+            case Kind.EXEC_ARGS:
+                self.table.asked(head.tid, arguments_of(head, record))
+                return _MERGED
+            case Kind.EXEC:
+                return self._started(head, record)
+            case Kind.FORK:
+                return self._forked(head, record)
+            case Kind.EXIT:
+                return self._ended(head, record)
+            case Kind.PLAIN | Kind.PLAIN_END:
+                return self._plaintext(head, record)
+        return self._activity(head, record, count)
+
+    def look(self, wall_time: int) -> list[Event]:
+        """What the clock tells: requests that wait, connections that are idle."""
+        now = time.monotonic()
+        if now < self._next_early:
+            return []
+        self._next_early = now + self._config.plaintext.early_seconds / 2
+        return self.plaintext.look(time.clock_gettime_ns(time.CLOCK_BOOTTIME), wall_time)
+
+    def end(self) -> list[Event]:
+        return self.plaintext.end(time.time_ns())
+
+    def troubles(self) -> dict[str, int]:
+        """Troubles of conversations since the last call, by name."""
+        now = self.plaintext.troubles
+        grown = {name: count - self._told_troubles[name] for name, count in now.items()}
+        self._told_troubles = Counter(now)
+        return {name: count for name, count in grown.items() if count}
+
+    # ---------------------------------------------------------------- lives
+
+    def _started(self, head: Head, record: bytes) -> Answer:
+        when = self.wall_time(head.time)
+        known = self.table.started(head, text_of(head, record), when)
+        if not self._choose(head.pid, known):
+            return Answer(aside="out_of_scope")
+        tags = ("stdin_is_socket",) if _is_socket(head.pid) else ()
+        body = ProcessActivity(
+            action="exec",
+            process=known.process,
+            parent=self.table.parent(known),
+            ancestors=self.table.ancestors(known),
+            observer_policy=OBSERVER,
+            tags=tags,
+        )
+        return self._event(head, record, body, known)
+
+    def _forked(self, head: Head, record: bytes) -> Answer:
+        self.table.forked(head)
+        child = int(head.a)
+        if head.pid in self.content:
+            self.content.add(child)
+        if not makes_namespaces(head.b):
+            return _MERGED
+        known = self.table.find(head.pid)
+        if known is None or not self._is_in_scope(known):
+            return _MERGED
+        body = body_of(head, record, known.process, self.table.parent(known))
+        return self._event(head, record, body, known)
+
+    def _ended(self, head: Head, record: bytes) -> Answer:
+        made = self.plaintext.process_ended(head.pid, self.wall_time(head.time))
+        self.content.discard(head.pid)
+        if self.coverage is not None:
+            self.coverage.forget(head.pid)
+        known = self.table.ended(head.pid)
+        if known is None or known.is_forked or not self._is_in_scope(known):
+            return Answer(aside="unknown_exit" if known is None else "merged", made=made)
+        status = int(head.a) & 0xFF
+        body = ProcessActivity(
+            action="exit",
+            process=known.process,
+            parent=self.table.parent(known),
+            exit_code=status,
+            observer_policy=OBSERVER,
+        )
+        return self._event(head, record, body, known)._replace(made=made)
+
+    def _choose(self, pid: int, known: Known) -> bool:
+        """Whether a process is watched; tells the kernel so, and whether its plaintext is read."""
+        if not self._is_in_scope(known):
+            self._sets.leave_out(pid)
+            return False
+        if self._config.reads_plaintext:
+            is_wanted = any(one.fits(known.owner, known.binary) for one in self._config.plaintext.select)
+            if is_wanted != (pid in self.content):
+                self._sets.read_content_of(pid, is_wanted=is_wanted)
+                (self.content.add if is_wanted else self.content.discard)(pid)
+            if is_wanted and self.coverage is not None:
+                self.coverage.watch(pid)
+        return True
+
+    def _is_in_scope(self, known: Known) -> bool:
+        scope = self._config.scope
+        return not scope or any(fnmatchcase(known.owner.namespace, one) for one in scope if known.owner.namespace)
+
+    # ----------------------------------------------------------- activities
+
+    def _activity(self, head: Head, record: bytes, count: int) -> Answer:
+        pid = owner_of_socket(head, record) if head.kind in _OF_SOCKETS else head.pid
+        known = self.table.find(pid)
+        if known is None:
+            # Gone, and its start was not told: what it did is told all the same.
+            known = Known(Process(pid=pid, uid=head.uid), 0, self._owners.host, "")
+        if not self._is_in_scope(known):
+            return Answer(aside="out_of_scope")
+        path = _absolute(head, text_of(head, record)) if head.kind in _WITH_PATH else ""
+        if head.kind not in Kind._value2member_map_:
+            return Answer(error="unknown_record")
+        body = body_of(head, record, known.process, self.table.parent(known), count, path)
+        if isinstance(body, NetworkActivity) and self.coverage is not None and pid in self.content:
+            self.coverage.connected(pid, body)
+        return self._event(head, record, body, known)
+
+    def _event(self, head: Head, record: bytes, body: Body | DecodeError, known: Known) -> Answer:
+        if isinstance(body, DecodeError):
+            return Answer(error=body.name)
+        if isinstance(body, KernelActivity) and not body.arguments and body.function == "clone":
+            return _MERGED
+        when = self.wall_time(head.time)
+        event = Event(
+            id=event_id(b"ebpf", self._node, record),
+            source="ebpf",
+            body=body,
+            resource=known.owner,
+            time_unix_nano=when,
+            observed_time_unix_nano=time.time_ns(),
+        )
+        return Answer(event)
+
+    # ------------------------------------------------------------ plaintext
+
+    def _plaintext(self, head: Head, record: bytes) -> Answer:
+        when = self.wall_time(head.time)
+        if head.kind == Kind.PLAIN_END:
+            return Answer(aside="plaintext", made=self.plaintext.closed(head.pid, int(head.a), when))
+        piece = piece_of(head, record)
+        if piece is None:
+            return Answer(error="short_record")
+        known = self.table.find(head.pid)
+        if known is None:
+            known = Known(Process(pid=head.pid, uid=head.uid), 0, self._owners.host, "")
+        return Answer(aside="plaintext", made=self.plaintext.take(head, piece, known, when))
+
+
+def _absolute(head: Head, path: str) -> str:
+    """A path from the root of its process, if the process is still there to ask."""
+    if path.startswith("/") or not path:
+        return path
+    directory = descriptor_of(int(head.b))
+    place = f"/proc/{head.pid}/cwd" if directory == -100 else f"/proc/{head.pid}/fd/{directory}"
+    try:
+        return os.path.normpath(os.path.join(os.readlink(place), path))
+    except OSError:
+        return path
+
+
+def _is_socket(pid: int) -> bool:
+    """Whether a program starts with a socket as its input: what a reverse shell does."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/0").startswith("socket:")
+    except OSError:
+        return False

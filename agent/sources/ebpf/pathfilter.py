@@ -1,0 +1,60 @@
+"""Which files are told, as comparisons in C: beginnings of up to sixteen bytes, endings of up to sixteen.
+
+A path that is not told costs a few comparisons of registers: no map is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LONGEST = 16
+
+
+def _word(text: bytes, *, is_end: bool) -> tuple[int, int]:
+    """A mask and a value for a 64-bit word that holds up to eight bytes at its beginning (or end)."""
+    pad = 8 - len(text)
+    padded = bytes(pad) + text if is_end else text + bytes(pad)
+    mask = bytes(pad) + b"\xff" * len(text) if is_end else b"\xff" * len(text) + bytes(pad)
+    return int.from_bytes(mask, "little"), int.from_bytes(padded, "little")
+
+
+def _compared(name: str, text: bytes, *, is_end: bool) -> str:
+    mask, value = _word(text, is_end=is_end)
+    if mask == 2**64 - 1:
+        return f"{name} == 0x{value:x}ULL"
+    return f"({name} & 0x{mask:x}ULL) == 0x{value:x}ULL"
+
+
+def _check(text: str) -> bytes:
+    raw = text.encode()
+    if not 1 <= len(raw) <= LONGEST:
+        raise ValueError(f"{text!r} has {len(raw)} bytes; a beginning or ending of a path has 1 to {LONGEST}")
+    if b"\0" in raw:
+        raise ValueError("a path holds no NUL")
+    return raw
+
+
+def beginning(text: str) -> str:
+    """C: the path begins with the text.  Raises ValueError if it is too long."""
+    raw = _check(text)
+    parts = [_compared("first", raw[:8], is_end=False)]
+    if len(raw) > 8:
+        parts.append(_compared("second", raw[8:], is_end=False))
+    return "(" + " && ".join(parts) + ")"
+
+
+def ending(text: str) -> str:
+    """C: the path ends with the text.  Raises ValueError if it is too long."""
+    raw = _check(text)
+    parts = [_compared("last", raw[-8:], is_end=True)]
+    if len(raw) > 8:
+        parts.append(_compared("before", raw[:-8], is_end=True))
+    parts.append(f"length >= {len(raw)}")
+    return "(" + " && ".join(parts) + ")"
+
+
+def filter_defines(beginnings: Sequence[str], endings: Sequence[str]) -> str:
+    """`FILTER_FIRST` and `FILTER_LAST` for the C side."""
+    first = " || ".join(beginning(one) for one in beginnings) or "0"
+    last = " || ".join(ending(one) for one in endings) or "0"
+    return f"#define FILTER_FIRST ({first})\n#define FILTER_LAST ({last})\n"

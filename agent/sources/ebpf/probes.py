@@ -1,0 +1,102 @@
+"""The probes: which tracepoint runs which program, and what for.
+
+A probe whose tracepoint is missing, or whose program the kernel refuses, is off with a reason; the others run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+Group: TypeAlias = Literal["process", "files", "calls", "sockets", "volumes", "scope"]
+
+
+class Probe(NamedTuple):
+    """A tracepoint and the function of `programs/` that runs there.
+
+    `is_needed` probes are those without which the group says little; `legacy` system calls exist on x86-64 only.
+    """
+
+    group: Group
+    tracepoint: str
+    function: str
+    what: str
+    is_legacy: bool = False
+
+
+def _call(group: Group, name: str, what: str, *, is_legacy: bool = False, function: str = "") -> Probe:
+    return Probe(group, f"syscalls:sys_enter_{name}", function or f"enter_{name}", what, is_legacy)
+
+
+PROBES: tuple[Probe, ...] = (
+    _call("process", "execve", "arguments of programs"),
+    _call("process", "execveat", "arguments of programs started by descriptor"),
+    Probe("process", "sched:sched_process_exec", "sched_exec", "programs that start"),
+    _call("process", "exit_group", "exit codes"),
+    Probe("process", "sched:sched_process_exit", "sched_exit", "processes that end"),
+    Probe("process", "task:task_newtask", "new_task", "processes that fork"),
+    Probe("scope", "cgroup:cgroup_attach_task", "attach_cgroup", "processes that enter a container"),
+    _call("files", "openat", "files that are opened"),
+    _call("files", "openat2", "files that are opened"),
+    _call("files", "open", "files that are opened", is_legacy=True),
+    _call("files", "creat", "files that are made", is_legacy=True),
+    _call("files", "unlinkat", "files that are removed"),
+    _call("files", "unlink", "files that are removed", is_legacy=True),
+    _call("files", "truncate", "files that are cut"),
+    _call("files", "renameat2", "files that are renamed"),
+    _call("files", "renameat", "files that are renamed"),
+    _call("files", "rename", "files that are renamed", is_legacy=True),
+    _call("files", "linkat", "links"),
+    _call("files", "link", "links", is_legacy=True),
+    _call("files", "symlinkat", "links"),
+    _call("files", "symlink", "links", is_legacy=True),
+    _call("files", "utimensat", "times that are set"),
+    _call("files", "fchmodat", "rights that are set"),
+    _call("files", "fchmodat2", "rights that are set"),
+    _call("files", "chmod", "rights that are set", is_legacy=True),
+    _call("files", "fchmod", "set-uid bits"),
+    _call("files", "setxattr", "capabilities of files"),
+    _call("files", "fsetxattr", "capabilities of files"),
+    _call("calls", "ptrace", "debugging of another process"),
+    _call("calls", "process_vm_readv", "memory of another process read"),
+    _call("calls", "process_vm_writev", "memory of another process written"),
+    _call("calls", "pidfd_getfd", "descriptors taken from another process"),
+    _call("calls", "memfd_create", "files in memory"),
+    _call("calls", "bpf", "BPF programs loaded"),
+    _call("calls", "mount", "mounts"),
+    _call("calls", "move_mount", "mounts"),
+    _call("calls", "umount", "unmounts"),
+    _call("calls", "pivot_root", "another root"),
+    _call("calls", "chroot", "another root"),
+    _call("calls", "setns", "namespaces entered"),
+    _call("calls", "unshare", "namespaces made"),
+    _call("calls", "setuid", "user changed"),
+    _call("calls", "setgid", "group changed"),
+    _call("calls", "setreuid", "user changed"),
+    _call("calls", "setregid", "group changed"),
+    _call("calls", "setresuid", "user changed"),
+    _call("calls", "setresgid", "group changed"),
+    _call("calls", "capset", "capabilities changed"),
+    _call("calls", "init_module", "kernel modules loaded"),
+    _call("calls", "finit_module", "kernel modules loaded"),
+    _call("calls", "open_by_handle_at", "files opened past the mount namespace"),
+    _call("calls", "io_uring_setup", "system calls that no probe sees"),
+    _call("sockets", "connect", "connections"),
+    _call("sockets", "accept4", "connections taken", function="enter_accept"),
+    Probe("sockets", "syscalls:sys_exit_accept4", "leave_accept", "connections taken"),
+    _call("sockets", "accept", "connections taken"),
+    Probe("sockets", "syscalls:sys_exit_accept", "leave_accept", "connections taken"),
+    Probe("sockets", "sock:inet_sock_set_state", "set_state", "listeners, and connections that end"),
+    Probe("volumes", "sock:sock_send_length", "send_length", "bytes sent by a connection"),
+    Probe("volumes", "sock:sock_recv_length", "recv_length", "bytes received by a connection"),
+)
+
+# Tracepoints whose fields the programs read by offset.
+READ_BY_OFFSET = [probe.tracepoint for probe in PROBES if not probe.tracepoint.startswith("syscalls:")]
+
+# Programs, in the order in which their texts stand.
+TEXTS: dict[str, frozenset[Group]] = {
+    "process.c": frozenset({"process", "scope"}),
+    "files.c": frozenset({"files"}),
+    "calls.c": frozenset({"calls"}),
+    "sockets.c": frozenset({"sockets", "volumes"}),
+}

@@ -1,0 +1,158 @@
+"""The node's own eyes: probes loaded, records read, events made, losses and blindness told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+
+import structlog
+
+from agent.model import Event, LossReport, StatusReport
+from agent.pipeline import Output, WhenFull
+from agent.plugins import Surroundings
+from agent.sources.ebpf.config import EbpfConfig
+from agent.sources.ebpf.coverage import CoverageWatch
+from agent.sources.ebpf.kernel import Kernel
+from agent.sources.ebpf.meaning import Meaning
+from agent.sources.ebpf.owners import Owners
+from agent.sources.ebpf.reader import Item, Reader
+from agent.sources.rpc.beside import again_and_again
+from agent.sources.rpc.reporting import Reporter
+
+log = structlog.get_logger("reeve.ebpf")
+
+_PARCEL = 256
+_MOST_WAITING = 200_000
+_LOOK_SECONDS = 0.2
+
+
+class EbpfSource:
+    """Nothing can be read again: what finds no room is dropped, and counted where it was dropped."""
+
+    when_full: WhenFull = "drop_newest"
+
+    def __init__(self, config: EbpfConfig, name: str, node: str) -> None:
+        self.name = name
+        self._config = config
+        self._node = node
+        self.kernel = Kernel(config)
+        self.meaning = Meaning(config, node, Owners(node), self.kernel)
+        self._reporter = Reporter("ebpf", node)
+        self._waiting: deque[Item] = deque()
+        self._overflow = 0
+        self._has_news = asyncio.Event()
+        self._is_stopping = asyncio.Event()
+        self.reader: Reader | None = None
+
+    async def run(self, out: Output) -> None:
+        self._reporter.attach(out)
+        out.connected(False)
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.to_thread(self.kernel.load)
+            for probe, reason in self.kernel.off:
+                log.warning("A probe is off.", source=self.name, probe=probe.tracepoint, reason=reason)
+                await self._reporter.report(
+                    StatusReport(component="ebpf", state="probe_off", subject=probe.tracepoint, detail=reason)
+                )
+            await self._follow(out, loop)
+        finally:
+            out.connected(False)
+            await asyncio.to_thread(self.kernel.close)
+
+    async def _follow(self, out: Output, loop: asyncio.AbstractEventLoop) -> None:
+        def hand_on(items: list[Item]) -> int:
+            room = _MOST_WAITING - len(self._waiting)
+            self._waiting.extend(items[:room])
+            self._overflow += sum(count for _, count in items[max(0, room) :])
+            loop.call_soon_threadsafe(self._has_news.set)
+            return min(room, len(items))
+
+        self.reader = Reader(
+            self.kernel.ring,
+            self.kernel.accounting,
+            hand_on,
+            poll_seconds=self._config.poll_seconds,
+            fold_seconds=self._config.fold_seconds,
+            is_realtime=self._config.is_realtime,
+        )
+        coverage = CoverageWatch(self.kernel, self.meaning, self._reporter) if self._config.reads_plaintext else None
+        self.meaning.coverage = coverage
+        await asyncio.to_thread(self.meaning.scan)
+        self.reader.start()
+        out.connected(True)
+        log.info("Probes stand.", source=self.name, probes=len(self.kernel.on), off=len(self.kernel.off))
+        looking = asyncio.create_task(again_and_again(self.name, _LOOK_SECONDS, self._is_stopping, self._look))
+        covering = asyncio.create_task(coverage.run(self._is_stopping)) if coverage is not None else None
+        try:
+            while not self._is_stopping.is_set():
+                await self._has_news.wait()
+                self._has_news.clear()
+                await self._take_waiting(out)
+        finally:
+            self._is_stopping.set()
+            await asyncio.gather(*(task for task in (looking, covering) if task is not None), return_exceptions=True)
+            await asyncio.to_thread(self.reader.stop)
+            await self._take_waiting(out)
+            await self._send_made(out, self.meaning.end())
+            await self._tell_losses()
+
+    async def stop(self) -> None:
+        self._is_stopping.set()
+        self._has_news.set()
+
+    async def _take_waiting(self, out: Output) -> None:
+        events: list[Event] = []
+        while self._waiting:
+            record, count = self._waiting.popleft()
+            out.read(count)
+            answer = self.meaning.take(record, count)
+            if answer.error:
+                out.decode_error(answer.error, count)
+            elif answer.event is None:
+                out.set_aside(answer.aside, count)
+            else:
+                events.append(answer.event)
+                if count > 1:
+                    out.set_aside("folded", count - 1)
+            if answer.made:
+                await self._send_made(out, answer.made)
+            if len(events) >= _PARCEL:
+                await out.send(events)
+                events = []
+        if events:
+            await out.send(events)
+
+    async def _send_made(self, out: Output, events: Iterable[Event]) -> None:
+        """Send events that are no single record: exchanges, put together from many."""
+        made = list(events)
+        for start in range(0, len(made), _PARCEL):
+            parcel = made[start : start + _PARCEL]
+            out.reported(len(parcel))
+            await out.send(parcel)
+
+    async def _look(self) -> None:
+        """What is told by the clock: exchanges that take long, connections that are idle, losses."""
+        out = self._reporter.out
+        await self._send_made(out, self.meaning.look(time.time_ns()))
+        for name, count in self.meaning.troubles().items():
+            out.read(count)
+            out.decode_error(name, count)
+        await self._tell_losses()
+
+    async def _tell_losses(self) -> None:
+        lost = self.kernel.accounting.newly_dropped()
+        if lost:
+            log.warning("The ring was full.", source=self.name, **lost)
+            await self._reporter.report(LossReport(origin="ebpf", reason="ring_full", count=sum(lost.values())))
+        if self._overflow:
+            count, self._overflow = self._overflow, 0
+            self._reporter.out.read(count)
+            self._reporter.out.set_aside("loop_too_slow", count)
+            await self._reporter.report(LossReport(origin="ebpf", reason="loop_too_slow", count=count))
+
+
+def build(config: EbpfConfig, name: str, surroundings: Surroundings) -> EbpfSource:
+    return EbpfSource(config, name, surroundings.node)

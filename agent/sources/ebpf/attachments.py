@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from glob import glob
 from typing import NamedTuple
 
@@ -53,11 +53,13 @@ class Identity(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """What can be read of a process, what cannot, and for which reason a probe was refused."""
+    """What can be read of a process, and what cannot.  `is_new` if probes were put into a file of it just now: what it
+    said before, nobody saw.  `is_gone` if it ended before it could be looked at."""
 
     stacks: tuple[str, ...]
     blind: tuple[str, ...]
-    refused: tuple[str, ...]
+    is_new: bool
+    is_gone: bool
 
 
 class Attachments:
@@ -69,7 +71,6 @@ class Attachments:
         self._findings: dict[Identity, Finding] = {}
         self._events: dict[Identity, list[int]] = {}
         self._used: dict[Identity, float] = {}
-        self._refused: dict[Identity, str] = {}
         self._roots: set[tuple[int, int]] = set()
 
     @property
@@ -78,71 +79,70 @@ class Attachments:
 
     def cover(self, pid: int) -> Coverage:
         """Attach to everything TLS that a process has mapped."""
-        root = f"/proc/{pid}/root"
-        self._prepare(root)
-        stacks: list[str] = []
-        blind: list[str] = []
-        refused: list[str] = []
-        for path in [f"/proc/{pid}/exe", *(root + one for one in mapped_libraries(pid))]:
-            identity = self._identity(path)
-            if identity is None:
-                continue
-            found = self._look(path, identity)
-            if found.stack is not None:
-                stacks.append(found.stack)
-            elif found.blind:
-                blind.append(found.blind)
-            if why := self._refused.get(identity):
-                refused.append(why)
-        return Coverage(tuple(dict.fromkeys(stacks)), tuple(dict.fromkeys(blind)), tuple(dict.fromkeys(refused)))
+        root = root_of(pid)
+        self.prepare(root)
+        before = len(self._events)
+        found = [self._look(path) for path in [f"/proc/{pid}/exe", *(root + one for one in mapped_libraries(pid))]]
+        known = [one for one in found if one is not None]
+        return Coverage(
+            tuple(dict.fromkeys(one.stack for one in known if one.stack is not None)),
+            tuple(dict.fromkeys(one.blind for one in known if one.blind)),
+            is_new=len(self._events) > before,
+            is_gone=not known,
+        )
 
-    def _prepare(self, root: str) -> None:
-        """The usual places of a root that is new."""
+    def prepare(self, root: str) -> None:
+        """Look at the usual places of a root, once."""
         try:
-            status = os.stat(root)
+            status = os.stat(root or "/")
         except OSError:
             return
         key = (status.st_dev, status.st_ino)
         if key in self._roots:
             return
-        if len(self._roots) >= _MOST_FILES:
-            self._roots.clear()
-        self._roots.add(key)
         for pattern in _USUAL:
             for path in glob(f"{root}/{pattern}"):
-                if (identity := self._identity(path)) is not None:
-                    self._look(path, identity)
+                self._look(path)
+        if os.path.isdir(root or "/"):  # else its process ended meanwhile, and nothing was found
+            if len(self._roots) >= _MOST_FILES:
+                self._roots.clear()
+            self._roots.add(key)
 
-    def _identity(self, path: str) -> Identity | None:
+    def _look(self, path: str) -> Finding | None:
+        """What a file brings, with its probes standing; None if it is gone.
+
+        The file is held open meanwhile and reached by its descriptor: its process, and with it the way to it, may go.
+        """
         try:
-            status = os.stat(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None
-        return Identity(status.st_dev, status.st_ino, status.st_mtime_ns)
+        try:
+            status = os.fstat(descriptor)
+            identity = Identity(status.st_dev, status.st_ino, status.st_mtime_ns)
+            self._used[identity] = time.monotonic()
+            found = self._findings.get(identity)
+            if found is None:
+                self._forget()
+                found = finding_of(descriptor)
+                if found.points:
+                    found = self._stand(descriptor, identity, found)
+                self._findings[identity] = found
+            return found
+        finally:
+            os.close(descriptor)
 
-    def _look(self, path: str, identity: Identity) -> Finding:
-        self._used[identity] = time.monotonic()
-        found = self._findings.get(identity)
-        if found is None:
-            self._forget()
-            found = finding_of(path)
-            self._findings[identity] = found
-            if found.points:
-                self._stand(path, identity, found.points)
-        return found
-
-    def _stand(self, path: str, identity: Identity, points: Iterable[Point]) -> None:
+    def _stand(self, descriptor: int, identity: Identity, found: Finding) -> Finding:
         events: list[int] = []
         try:
-            for point in points:
-                events.append(self._attach(path, point))
+            for point in found.points:
+                events.append(self._attach(f"/proc/self/fd/{descriptor}", point))
         except (BpfError, OSError) as error:
             for event in events:
                 self._detach(event)
-            self._refused[identity] = str(error)
-            self._findings[identity] = Finding(None, blind=f"its probes were refused: {error}")
-            return
+            return Finding(None, blind=f"its probes were refused: {error}")
         self._events[identity] = events
+        return found
 
     def _forget(self) -> None:
         """Let go of files that no watched process has had mapped for long."""
@@ -153,14 +153,23 @@ class Attachments:
         for identity in (one for one in oldest if self._used[one] < before or len(self._findings) >= _MOST_FILES):
             for event in self._events.pop(identity, []):
                 self._detach(event)
-            for table in (self._findings, self._used, self._refused):
-                table.pop(identity, None)
+            self._findings.pop(identity, None)
+            self._used.pop(identity, None)
 
     def close(self) -> None:
         for events in self._events.values():
             for event in events:
                 self._detach(event)
         self._events.clear()
+
+
+def root_of(pid: int) -> str:
+    """The way to a process's root: none if it is ours, which stays when the process goes."""
+    try:
+        is_ours = os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino
+        return "" if is_ours and os.readlink(f"/proc/{pid}/root") == "/" else f"/proc/{pid}/root"
+    except OSError:
+        return f"/proc/{pid}/root"
 
 
 def mapped_libraries(pid: int) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from agent.model import NetworkActivity, Sensitive, StatusReport
-from agent.sources.ebpf.attachments import Attachments, Coverage
+from agent.model import LossReport, NetworkActivity, Sensitive, StatusReport
+from agent.sources.ebpf.attachments import Attachments, Coverage, root_of
 from agent.sources.ebpf.processes import Known, ProcessTable
 from agent.sources.ebpf.stacks import Point
 from agent.sources.rpc.reporting import Reporter
@@ -47,11 +47,12 @@ class Watched(Protocol):
 class CoverageWatch:
     """Looks at processes in a thread, one after the other."""
 
-    def __init__(self, kernel: Standing, watched: Watched, reporter: Reporter) -> None:
+    def __init__(self, kernel: Standing, watched: Watched, reporter: Reporter, *, does_host: bool) -> None:
+        self._does_host = does_host
         self.attachments = Attachments(kernel.stand, kernel.fall)
         self._watched = watched
         self._reporter = reporter
-        self._due: list[tuple[float, int, int]] = []  # (when, process, which look)
+        self._due: list[tuple[float, int, int]] = []  # (when, process, which look); a first look is due at 0
         self._covered: dict[int, Coverage] = {}
         self._spoke: set[int] = set()  # connected to a TLS port
         self._told: set[tuple[str, str, str]] = set()
@@ -62,7 +63,7 @@ class CoverageWatch:
         """A process is switched on: look at it now, and again."""
         now = time.monotonic()
         for number, wait in enumerate(_LOOKS):
-            heapq.heappush(self._due, (now + wait, pid, number))
+            heapq.heappush(self._due, (now + wait if number else 0.0, pid, number))
         self._loop.call_soon_threadsafe(self._has_news.set)
 
     def forget(self, pid: int) -> None:
@@ -79,6 +80,8 @@ class CoverageWatch:
         return self._covered.get(pid)
 
     async def run(self, stop: asyncio.Event) -> None:
+        if self._does_host:
+            await asyncio.to_thread(self.attachments.prepare, root_of(1))
         while not stop.is_set():
             wait = max(0.0, self._due[0][0] - time.monotonic()) if self._due else 0.5
             if wait > 0:
@@ -97,18 +100,30 @@ class CoverageWatch:
             except Exception as error:  # noqa: BLE001 - a task boundary: one odd process must not blind the others
                 log.error("A process could not be looked at.", error=type(error).__name__)
                 continue
-            self._covered[pid] = coverage
             known = self._watched.table.get(pid)
+            if coverage.is_new or (coverage.is_gone and not number):
+                await self._tell_late(pid, known, coverage)
+            if coverage.is_gone:
+                continue
+            self._covered[pid] = coverage
             if known is not None:
                 await self._tell(pid, known, coverage, is_late=number >= len(_LOOKS) - 2)
         await asyncio.to_thread(self.attachments.close)
 
+    async def _tell_late(self, pid: int, known: Known | None, coverage: Coverage) -> None:
+        """The first process with a new file, or one that was too short: what it said until now, nobody saw."""
+        started = known.process.start_time_unix_nano if known is not None else 0
+        seconds = round(max(0.001, (time.time_ns() - started) / 1e9), 3) if started else 0.0
+        reason = "ended_before_covered" if coverage.is_gone else "attached_late"
+        log.info("What a process said before its probes stood was not seen.", pid=pid, reason=reason, seconds=seconds)
+        await self._reporter.report(LossReport(origin="ebpf", reason=reason, is_lower_bound=True, gap_seconds=seconds))
+
     async def _tell(self, pid: int, known: Known, coverage: Coverage, *, is_late: bool) -> None:
-        reasons = coverage.blind + coverage.refused
+        reasons = coverage.blind
         if not coverage.stacks and not reasons and is_late and pid in self._spoke:
             reasons = ("no TLS library that is known",)
-        if coverage.stacks and not coverage.refused:
-            # A second stack beside one that is read (a static library of another feature) is told only if it speaks.
+        if coverage.stacks:
+            # A second stack beside one that is read (a library's own, for another feature) is told if it may speak.
             reasons = reasons if pid in self._spoke and is_late else ()
         for reason in reasons:
             key = (known.owner.place, known.binary, reason)

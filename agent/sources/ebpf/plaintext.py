@@ -24,6 +24,8 @@ from agent.sources.exchanges import Conversation, Exchange, Limits, Trouble, Way
 _PIECE = struct.Struct("<IIII")
 STACKS = {1: "openssl", 2: "gnutls", 3: "go", 4: "socket"}
 _REMEMBERED = 8192
+# Both ends of an exchange tell it within this time, or the second is another exchange that says the same.
+_BOTH_ENDS_NANOSECONDS = 10_000_000_000
 
 
 class Piece(NamedTuple):
@@ -47,6 +49,13 @@ def piece_of(head: Head, record: bytes) -> Piece | None:
     return Piece(way, STACKS.get(stack, "unknown"), head.b, offset, total, data)
 
 
+class _Sides(msgspec.Struct):
+    """How often clients and servers told one thing, and when last."""
+
+    told: Counter[bool] = msgspec.field(default_factory=Counter)
+    last: int = 0
+
+
 class _Connection(msgspec.Struct):
     conversation: Conversation
     known: Known
@@ -66,7 +75,7 @@ class Plaintext:
         self._idle = int(idle_seconds * 1e9)
         self._whole_call = whole_call
         self._connections: dict[tuple[int, int], _Connection] = {}
-        self._parts: Generations[bytes, Counter[bool]] = Generations(_REMEMBERED)
+        self._parts: Generations[bytes, _Sides] = Generations(_REMEMBERED)
         self._made = 0
         self.troubles: Counter[str] = Counter()
         self.missing_bytes = 0
@@ -154,7 +163,7 @@ class Plaintext:
     # --------------------------------------------------------------- events
 
     def _events(self, connection: _Connection, exchange: Exchange, wall_time: int) -> Iterator[Event]:
-        once = self._once(exchange)
+        once = self._once(exchange, wall_time)
         if once is None:
             self.other_ends += 1
             return
@@ -178,17 +187,25 @@ class Plaintext:
                 observed_time_unix_nano=wall_time,
             )
 
-    def _once(self, exchange: Exchange) -> Exchange | None:
+    def _once(self, exchange: Exchange, wall_time: int) -> Exchange | None:
         """The exchange without the parts that its other end told; None if nothing is left."""
         if exchange.turns:
             payloads = b"".join(turn.payload for turn in exchange.turns)
-            return None if self._is_told(b"turns", payloads, is_client=exchange.is_client) else exchange
+            return (
+                None
+                if self._is_told(b"turns", payloads, is_client=exchange.is_client, wall_time=wall_time)
+                else exchange
+            )
         head = f"{exchange.method}\0{exchange.target}".encode()
         has_request = not exchange.is_prompt_told
         has_answer = bool(exchange.status)
-        is_request_told = has_request and self._is_told(head, exchange.body, is_client=exchange.is_client)
+        is_request_told = has_request and self._is_told(
+            head, exchange.body, is_client=exchange.is_client, wall_time=wall_time
+        )
         answer_head = head + str(exchange.status).encode()
-        is_answer_told = has_answer and self._is_told(answer_head, exchange.answer, is_client=exchange.is_client)
+        is_answer_told = has_answer and self._is_told(
+            answer_head, exchange.answer, is_client=exchange.is_client, wall_time=wall_time
+        )
         if (is_request_told or not has_request) and (is_answer_told or not has_answer):
             return None
         if is_request_told:
@@ -197,15 +214,16 @@ class Plaintext:
             exchange = msgspec.structs.replace(exchange, answer=b"")
         return exchange
 
-    def _is_told(self, head: bytes, content: bytes, *, is_client: bool) -> bool:
+    def _is_told(self, head: bytes, content: bytes, *, is_client: bool, wall_time: int) -> bool:
         """Count a part for its side; whether the other side has told as many."""
         digest = hashlib.blake2b(content, digest_size=16, key=hashlib.blake2b(head, digest_size=16).digest()).digest()
         sides = self._parts.get(digest)
-        if sides is None:
-            sides = Counter()
+        if sides is None or wall_time - sides.last > _BOTH_ENDS_NANOSECONDS:
+            sides = _Sides()
             self._parts.put(digest, sides)
-        sides[is_client] += 1
-        return sides[is_client] <= sides[not is_client]
+        sides.last = wall_time
+        sides.told[is_client] += 1
+        return sides.told[is_client] <= sides.told[not is_client]
 
 
 def _plain_http(exchange: Exchange, known: Known) -> HttpActivity:

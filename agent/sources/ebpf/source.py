@@ -78,7 +78,10 @@ class EbpfSource:
             fold_seconds=self._config.fold_seconds,
             is_realtime=self._config.is_realtime,
         )
-        coverage = CoverageWatch(self.kernel, self.meaning, self._reporter) if self._config.reads_plaintext else None
+        coverage = None
+        if self._config.reads_plaintext:
+            does_host = any(not (one.namespaces or one.pods) for one in self._config.plaintext.select)
+            coverage = CoverageWatch(self.kernel, self.meaning, self._reporter, does_host=does_host)
         self.meaning.coverage = coverage
         await asyncio.to_thread(self.meaning.scan)
         self.reader.start()

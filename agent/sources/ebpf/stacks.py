@@ -54,7 +54,6 @@ _TRACES = (
     (b"rustls-0.", "rustls"),
     (b"BoringSSL", "BoringSSL without symbols"),
     (b"ssl/ssl_lib.c", "OpenSSL without symbols"),
-    (b"SSL_CTX_new\0", "OpenSSL without its functions' places"),
     (b"NSS_NoDB_Init", "NSS"),
     (b"mbedtls_ssl_write", "mbedTLS"),
     (b"wolfSSL_write", "wolfSSL"),
@@ -64,10 +63,10 @@ _TRACES = (
 _LARGEST_FILE = 768 * 1024 * 1024
 
 
-def finding_of(path: str) -> Finding:
-    """What the file brings.  Never raises: a file that cannot be read brings nothing, or is blind."""
+def finding_of(descriptor: int) -> Finding:
+    """What an open file brings.  Never raises: a file that cannot be read brings nothing, or is blind."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(os.dup(descriptor), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not 64 < size <= _LARGEST_FILE:
                 return NOTHING

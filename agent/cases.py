@@ -180,7 +180,7 @@ def _threats(case: ProviderCase, detector: traffic.TrafficDetector) -> list[tupl
         event = event_of(PolicyCase(why=case.why, source=case.source, input=given, expect={}))
         if isinstance(event, DecodeError):
             return f"an input does not decode: {event.name}"
-        found = [(one.entity, one.rule) for one in engine.evaluate(resolver(event)).findings]
+        found = [(one.entity, one.rule) for one in engine.evaluate(resolver(event) or event).findings]
     return found
 
 
@@ -244,7 +244,7 @@ def run_policy_cases(files: Sequence[Path], engine_detectors: Sequence[Detector]
                 )
             event = event_of(case)
             if isinstance(event, Event) and case.source != "network":  # which is given as the resolver leaves it
-                event = Resolver()(event)
+                event = Resolver()(event) or event
             if isinstance(event, DecodeError):
                 report.failures.append(f"{document.file}:{line}: the input does not decode: {event.name}")
                 continue

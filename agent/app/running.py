@@ -223,6 +223,8 @@ class Agent:
         try:
             if self.pool is not None:
                 await self.pool.start()
+            else:
+                await asyncio.to_thread(self.ruleset.engine.warm)
             freeze_what_stays()
             await self.line.run(stop)
         finally:

@@ -359,6 +359,7 @@ def serve(handle: int) -> None:
             log.error("A worker cannot start.", problems=[str(problem) for problem in problems.problems[:5]])
             return
         _write(connection, _stats(ruleset))
+        ruleset.engine.warm()
         while (message := _received(source)) is not None:
             if message == "reload":
                 ruleset.reload([*recipe.settings.rules, *recipe.settings.policies])

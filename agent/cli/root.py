@@ -68,6 +68,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
         "policies": ("agent.cli.documents:policies", "Policies: list, test."),
         "rules": ("agent.cli.documents:rules", "Rules: list, test."),
         "audit": ("agent.cli.audit:audit", "The tamper-evident audit log: verify."),
+        "doctor": ("agent.cli.doctor:doctor", "Which probes and TLS stacks this node allows."),
         "demo": ("agent.cli.demo:demo", "Watch a leaking LLM service for a few seconds."),
         "completion": ("agent.cli.completion:completion", "Print a completion script for the shell."),
     },

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
@@ -132,6 +132,14 @@ class Engine:
             fingerprint=fingerprint(self._key, value, "secret"),
         )
         return Scanned("[CREDENTIAL]", (finding,), "")
+
+    def warm(self) -> None:
+        """Scan a text in each direction, so that what detectors make ready at first use is ready.
+
+        Building a prefilter for the first time on a node takes seconds; the first prompt must not wait for it.
+        """
+        for direction in get_args(Direction):
+            self._scan("a", direction, "")
 
     def scan_text(self, text: Sensitive, direction: Direction) -> tuple[str, tuple[Finding, ...], str]:
         """Masked text, findings (offsets in the original) and why a part was not scanned, for one text on its own."""

@@ -28,8 +28,8 @@ class Outcome(enum.IntEnum):
         return self is not Outcome.ERRORED
 
 
-DropReason: TypeAlias = Literal["queue_full", "sink_queue_full", "shutting_down"]
-DROP_REASONS: tuple[DropReason, ...] = ("queue_full", "sink_queue_full", "shutting_down")
+DropReason: TypeAlias = Literal["queue_full", "sink_queue_full", "shutting_down", "told_by_other_source"]
+DROP_REASONS: tuple[DropReason, ...] = ("queue_full", "sink_queue_full", "shutting_down", "told_by_other_source")
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

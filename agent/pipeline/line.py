@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 import structlog
@@ -36,6 +36,9 @@ class Evaluator(Protocol):
 Answer: TypeAlias = tuple[Evaluation | str, float]
 """What became of an event: its evaluation, or the name of the error that kept it from one; and the seconds it took."""
 
+REPEATED: Final = "told_by_other_source"
+_REPEATED_ANSWER: Answer = (REPEATED, 0.0)
+
 
 class BatchEvaluator(Protocol):
     """An evaluator that works on several batches at once, keeping the order of events within a pod."""
@@ -46,8 +49,8 @@ class BatchEvaluator(Protocol):
     async def evaluate_batch(self, items: Sequence[tuple[Event, bool]]) -> list[Answer]: ...
 
 
-Resolve = Callable[[Event], Event]
-"""The event, with what earlier events tell about it."""
+Resolve = Callable[[Event], Event | None]
+"""The event, with what earlier events tell about it; None if another source has told the same fact."""
 
 
 class Observer(Protocol):
@@ -240,7 +243,12 @@ class Line:
     async def _hand_on(self, parcel: Parcel, task: asyncio.Task[list[Answer]]) -> None:
         evaluations: list[Evaluation] = []
         outcomes: list[Outcome] = []
+        repeated = 0
         for answer, seconds in await task:
+            if answer is REPEATED:
+                outcomes.append(Outcome.DROPPED)
+                repeated += 1
+                continue
             if isinstance(answer, str):
                 if self._observer is not None:
                     self._observer.engine_error(answer)
@@ -253,7 +261,7 @@ class Line:
             evaluations.append(answer)
             outcomes.append(Outcome.DELIVERED)
         offers = [await delivery.offer(evaluations) for delivery in self._deliveries] if evaluations else []
-        settling = asyncio.create_task(self._settle(parcel, outcomes, offers))
+        settling = asyncio.create_task(self._settle(parcel, outcomes, offers, repeated))
         self._settling.add(settling)
         settling.add_done_callback(self._settling.discard)
 
@@ -262,18 +270,24 @@ class Line:
         evaluator = self.evaluator
         noted = [self._noted(parcel.source, event) for event in parcel.events]
         if hasattr(evaluator, "evaluate_batch"):
-            return await evaluator.evaluate_batch([self._resolved(event, whole) for event, whole in noted])
+            resolved = [(self._resolved(event), whole) for event, whole in noted]
+            kept = [(event, whole) for event, whole in resolved if event is not None]
+            answers = iter(await evaluator.evaluate_batch(kept) if kept else [])
+            return [_REPEATED_ANSWER if event is None else next(answers) for event, _ in resolved]
         return await asyncio.to_thread(self._evaluate_here, evaluator, noted)
 
-    def _resolved(self, event: Event, is_complete: bool) -> tuple[Event, bool]:
-        return (event if self._resolve is None else self._resolve(event)), is_complete
+    def _resolved(self, event: Event) -> Event | None:
+        return event if self._resolve is None else self._resolve(event)
 
     def _evaluate_here(self, evaluator: Evaluator, noted: Sequence[tuple[Event, bool]]) -> list[Answer]:
         answers: list[Answer] = []
         for one, is_complete in noted:
             started = time.perf_counter()
             try:
-                event, _ = self._resolved(one, is_complete)
+                event = self._resolved(one)
+                if event is None:
+                    answers.append(_REPEATED_ANSWER)
+                    continue
                 evaluation = evaluator.evaluate(event, is_window_complete=is_complete)
                 answers.append((evaluation, time.perf_counter() - started))
             except Exception as error:  # noqa: BLE001 - a task boundary: it becomes an outcome and a count
@@ -298,17 +312,23 @@ class Line:
         return event, now >= self._incomplete_until
 
     async def _settle(
-        self, parcel: Parcel, outcomes: list[Outcome], offers: list[asyncio.Future[Sequence[Outcome]]]
+        self,
+        parcel: Parcel,
+        outcomes: list[Outcome],
+        offers: list[asyncio.Future[Sequence[Outcome]]],
+        repeated: int,
     ) -> None:
         answers = [await offer for offer in offers]
         evaluated = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.DELIVERED]
         for position, index in enumerate(evaluated):
             outcomes[index] = worst(answer[position] for answer in answers)
-        self._end(parcel, outcomes)
+        self._end(parcel, outcomes, repeated)
 
-    def _end(self, parcel: Parcel, outcomes: Sequence[Outcome]) -> None:
+    def _end(self, parcel: Parcel, outcomes: Sequence[Outcome], repeated: int = 0) -> None:
+        if repeated:
+            self.ledger.settle(parcel.source, Outcome.DROPPED, repeated, REPEATED)
         for outcome in Outcome:
-            count = sum(one is outcome for one in outcomes)
+            count = sum(one is outcome for one in outcomes) - (repeated if outcome is Outcome.DROPPED else 0)
             if count:
                 reason: DropReason | None = "sink_queue_full" if outcome is Outcome.DROPPED else None
                 self.ledger.settle(parcel.source, outcome, count, reason)

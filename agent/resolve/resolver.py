@@ -10,6 +10,7 @@ from agent.model import DnsActivity, Endpoint, Event, HttpActivity, NetworkActiv
 from agent.resolve.denials import DenialWindow
 from agent.resolve.names import NameTable, without_search_domain
 from agent.resolve.packets import Connections, RefusedPackets
+from agent.resolve.twins import Twins
 
 _NAMES = 8
 # Cilium's reasons for a packet that a policy refused; an observer that gives none counts too.
@@ -17,7 +18,8 @@ _REFUSALS = frozenset({"", "policy_denied", "policy_deny", "auth_required"})
 
 
 class Resolver:
-    """`resolver(event)` gives the event to judge.  Not for several threads at once."""
+    """`resolver(event)` gives the event to judge, or None for one that another source has told.  Not for several
+    threads at once."""
 
     def __init__(self, cluster_domain: str = "cluster.local", search_domains: Sequence[str] = ()) -> None:
         self._domain = cluster_domain.strip(".").lower()
@@ -26,8 +28,11 @@ class Resolver:
         self.denials = DenialWindow()
         self._refused = RefusedPackets()
         self._connections = Connections()
+        self._twins = Twins()
 
-    def __call__(self, event: Event) -> Event:
+    def __call__(self, event: Event) -> Event | None:
+        if self._twins.is_told(event):
+            return None
         match event.body:
             case DnsActivity() as dns:
                 return self._lookup(event, dns)

@@ -200,7 +200,7 @@ def reveal(text: Text) -> str:
 
 def told_of(root: int, events: Iterable[Event]) -> Told:
     """What was told of a process and those below it, from the shell on (`nsenter` before it is ours)."""
-    tree, told = {root}, Told()
+    tree, families, told = {root}, set[str](), Told()
     has_begun = False
     for event in events:
         body = event.body
@@ -209,10 +209,12 @@ def told_of(root: int, events: Iterable[Event]) -> Told:
             continue
         line = [process, getattr(body, "parent", None), *getattr(body, "ancestors", ())]
         pids = [one.pid for one in line if one is not None]
-        if tree.isdisjoint(pids):
+        # A connection names no parent; the process names its parent's run.
+        if tree.isdisjoint(pids) and process.parent_exec_id not in families:
             continue
-        below = min(pids.index(pid) for pid in tree.intersection(pids))
+        below = min((pids.index(pid) for pid in tree.intersection(pids)), default=1)
         tree.update(pids[:below])
+        families.add(process.exec_id)
         binary = reveal(process.binary)
         match body:
             case ProcessActivity(action="exec"):

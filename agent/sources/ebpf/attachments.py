@@ -77,18 +77,22 @@ class Attachments:
     def files(self) -> int:
         return len(self._events)
 
-    def cover(self, pid: int) -> Coverage:
-        """Attach to everything TLS that a process has mapped."""
+    def cover(self, pid: int, program: str = "") -> Coverage:
+        """Attach to everything TLS that a process has mapped.  `program` is looked at where it lies if the process has
+        ended: the next one that runs it shall be seen."""
         root = root_of(pid)
         self.prepare(root)
         before = len(self._events)
         found = [self._look(path) for path in [f"/proc/{pid}/exe", *(root + one for one in mapped_libraries(pid))]]
         known = [one for one in found if one is not None]
+        is_gone = not known
+        if is_gone and program.startswith("/") and (found_there := self._look(program)) is not None:
+            known.append(found_there)
         return Coverage(
             tuple(dict.fromkeys(one.stack for one in known if one.stack is not None)),
             tuple(dict.fromkeys(one.blind for one in known if one.blind)),
             is_new=len(self._events) > before,
-            is_gone=not known,
+            is_gone=is_gone,
         )
 
     def prepare(self, root: str) -> None:

@@ -75,8 +75,8 @@ class Programs:
         """Load a program and run it at a tracepoint.  Raises BpfError with the kernel's reason."""
         try:
             with _quiet_stderr() as said:
-                self._bpf.load_func(function, self._kernel_types.TRACEPOINT)
-                self._bpf.attach_tracepoint(tp=tracepoint, fn_name=function)
+                self._bpf.load_func(function.encode(), self._kernel_types.TRACEPOINT)
+                self._bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=function.encode())
         except Exception as error:
             raise BpfError(_reason(said(), error)) from error
 
@@ -84,7 +84,7 @@ class Programs:
         """Run a program when code at a file's offset is reached (or its function returns).  Raises BpfError."""
         try:
             with _quiet_stderr() as said:
-                program = self._bpf.load_func(function, self._kernel_types.KPROBE)
+                program = self._bpf.load_func(function.encode(), self._kernel_types.KPROBE)
         except Exception as error:
             raise BpfError(_reason(said(), error)) from error
         name = f"{'r' if is_return else 'p'}_{os.stat(path).st_ino}_{offset:x}_{function}".encode()
@@ -114,6 +114,12 @@ class Programs:
         table = self._bpf[name.encode()]
         with contextlib.suppress(KeyError):
             del table[table.Key(pid)]
+
+    def decide(self, name: str, key: int, *, is_wanted: bool) -> None:
+        """Note a decision in a set of hashes.  A full set takes no more: later processes are decided one by one."""
+        table = self._bpf[name.encode()]
+        with contextlib.suppress(Exception):
+            table[table.Key(key)] = table.Leaf(int(is_wanted))
 
     def slot(self, name: str, slot: int) -> list[int]:
         """A slot of a per-CPU array: a value for each possible CPU."""

@@ -52,6 +52,11 @@ class Selector(pydantic.BaseModel):
             )
         return self
 
+    @property
+    def is_by_binary(self) -> bool:
+        """Whether the path of the program decides alone."""
+        return not (self.namespaces or self.pods or self.containers or self.labels)
+
     def fits(self, resource: Resource, binary: str) -> bool:
         """Whether a process of this resource that runs this binary is selected."""
         return (

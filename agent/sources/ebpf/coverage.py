@@ -56,6 +56,7 @@ class CoverageWatch:
         self._covered: dict[int, Coverage] = {}
         self._spoke: set[int] = set()  # connected to a TLS port
         self._told: set[tuple[str, str, str]] = set()
+        self._programs: dict[int, str] = {}  # of processes that ended before they were looked at
         self._has_news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -67,6 +68,13 @@ class CoverageWatch:
         self._loop.call_soon_threadsafe(self._has_news.set)
 
     def forget(self, pid: int) -> None:
+        """A process has ended."""
+        if pid not in self._covered:
+            known = self._watched.table.get(pid)
+            if known is not None and not known.owner.pod_uid and not known.owner.container_id:
+                self._programs[pid] = known.binary
+                if len(self._programs) > _TOLD:
+                    self._programs.pop(next(iter(self._programs)))
         self._covered.pop(pid, None)
         self._spoke.discard(pid)
 
@@ -93,14 +101,16 @@ class CoverageWatch:
                 self._has_news.clear()
                 continue
             _, pid, number = heapq.heappop(self._due)
-            if pid not in self._watched.content:
+            if pid not in self._watched.content and pid not in self._programs:
                 continue
             try:
-                coverage = await asyncio.to_thread(self.attachments.cover, pid)
+                known = self._watched.table.get(pid)
+                on_host = known is not None and not known.owner.pod_uid and not known.owner.container_id
+                program = known.binary if known is not None and on_host else self._programs.pop(pid, "")
+                coverage = await asyncio.to_thread(self.attachments.cover, pid, program)
             except Exception as error:  # noqa: BLE001 - a task boundary: one odd process must not blind the others
                 log.error("A process could not be looked at.", error=type(error).__name__)
                 continue
-            known = self._watched.table.get(pid)
             if coverage.is_new or (coverage.is_gone and not number):
                 await self._tell_late(pid, known, coverage)
             if coverage.is_gone:

@@ -91,6 +91,10 @@ class Kernel:
         else:
             self.programs.unmark("content", pid)
 
+    def decide_path(self, path: bytes, *, is_wanted: bool) -> None:
+        """Whether processes that start this program are read, from their first instruction on."""
+        self.programs.decide("wanted", fnv1a(path), is_wanted=is_wanted)
+
     def leave_out(self, pid: int) -> None:
         """Tell nothing of a process and its children any more."""
         self.programs.mark("ignored", pid)
@@ -102,3 +106,11 @@ class Kernel:
         if self._programs is not None:
             self._programs.close()
             self._programs = None
+
+
+def fnv1a(text: bytes) -> int:
+    """The 64-bit FNV-1a hash, as programs/process.c makes it."""
+    value = 0xCBF29CE484222325
+    for byte in text:
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return value

@@ -25,6 +25,7 @@ _WITH_PATH = frozenset(
 )
 _OF_SOCKETS = frozenset({Kind.LISTEN, Kind.CLOSE})
 _PIECE_BYTES = 16 * 1024
+_DECIDED = 4000
 
 
 class Sets(Protocol):
@@ -33,6 +34,8 @@ class Sets(Protocol):
     def read_content_of(self, pid: int, *, is_wanted: bool) -> None: ...
 
     def leave_out(self, pid: int) -> None: ...
+
+    def decide_path(self, path: bytes, *, is_wanted: bool) -> None: ...
 
 
 class Answer(NamedTuple):
@@ -66,6 +69,8 @@ class Meaning:
         )
         self.coverage: CoverageWatch | None = None
         self.content: set[int] = set()  # processes whose plaintext is read
+        self._decides_by_path = bool(plain.select) and all(one.is_by_binary for one in plain.select)
+        self._decided: set[str] = set()
         self._told_troubles: Counter[str] = Counter()
         self._offset = 0
         self._offset_until = 0
@@ -125,8 +130,15 @@ class Meaning:
 
     def _started(self, head: Head, record: bytes) -> Answer:
         when = self.wall_time(head.time)
-        known = self.table.started(head, text_of(head, record), when)
-        if not self._choose(head.pid, known):
+        path = text_of(head, record)
+        known = self.table.started(head, path, when)
+        is_chosen = self._choose(head.pid, known)
+        is_new_path = self._decides_by_path and path.startswith("/") and path not in self._decided
+        if is_new_path and len(self._decided) < _DECIDED:
+            # By binary alone: the kernel can decide the next time, before the process says a word.
+            self._decided.add(path)
+            self._sets.decide_path(path.encode(), is_wanted=head.pid in self.content)
+        if not is_chosen:
             return Answer(aside="out_of_scope")
         tags = ("stdin_is_socket",) if _is_socket(head.pid) else ()
         body = ProcessActivity(
@@ -177,7 +189,7 @@ class Meaning:
             return False
         if self._config.reads_plaintext:
             is_wanted = any(one.fits(known.owner, known.binary) for one in self._config.plaintext.select)
-            if is_wanted != (pid in self.content):
+            if is_wanted != (pid in self.content) or self._decides_by_path:
                 self._sets.read_content_of(pid, is_wanted=is_wanted)
                 (self.content.add if is_wanted else self.content.discard)(pid)
             if is_wanted and self.coverage is not None:

@@ -10,6 +10,7 @@ sleeps between passes.
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ _MOST_FOLDS = 16_384
 # Handed on and not taken yet: about 300 MB of small records at worst, never reached by a loop that runs.
 _MOST_WAITING = 200_000
 _PRIORITY = 10
+# Records in one turn from which on the reader sleeps by the clock and is not woken.
+_BUSY = 32
 
 
 class Reader:
@@ -74,6 +77,8 @@ class Reader:
                 self.has_realtime = True
             except OSError:
                 log.info("The ring's reader runs without real-time priority; SYS_NICE would allow it.")
+        poller = select.poll()
+        poller.register(self._ring.descriptor, select.POLLIN)
         before = time.monotonic()
         while True:
             is_last = self._is_stopping.is_set()
@@ -88,8 +93,14 @@ class Reader:
                 self._hand_on(items)
             if is_last and not records:
                 return
-            # A ring that fills faster than it is emptied is read on, after a pause that lets others run.
-            time.sleep(0.0005 if self._ring.waiting > self._ring.size // 8 else self._poll)
+            if len(records) > _BUSY:
+                # A ring that fills faster than it is emptied is read on, after a pause that lets others run.
+                time.sleep(0.0005 if self._ring.waiting > self._ring.size // 8 else self._poll)
+            else:
+                # Few records: a program that starts wakes the reader at once; a poll would find any other record
+                # waiting and come back at once, too, so it follows a short sleep.
+                time.sleep(0.001)
+                poller.poll(self._poll * 1000)
 
     def _folded(self, records: list[bytes], now: float) -> list[Item]:
         """What goes on at once; repetitions are kept with their count."""

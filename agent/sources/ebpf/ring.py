@@ -21,6 +21,7 @@ class Ring:
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.size = size
+        self.descriptor = descriptor
         self._mask = size - 1
         self._consumer = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         self._producer = mmap.mmap(descriptor, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)

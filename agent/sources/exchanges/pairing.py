@@ -41,10 +41,18 @@ class Open(msgspec.Struct):
     answer: Body
     is_answered: bool = False
     looks: int = 0  # how often it was asked for early
+    is_answer_over: bool = False
+
+    def is_overdue(self) -> bool:
+        """Whether the answer is over and the rest of the request did not come: it was refused before its end."""
+        if not self.is_answer_over:
+            return False
+        self.looks += 1
+        return self.looks > 1
 
     def is_late(self) -> bool:
         """Whether the request is whole, was not handed on, and its answer still came at an earlier look."""
-        if not self.exchange.is_request_whole or self.exchange.is_prompt_told:
+        if not self.exchange.is_request_whole or self.exchange.is_prompt_told or self.is_answer_over:
             return False
         self.looks += 1
         return self.looks > 1

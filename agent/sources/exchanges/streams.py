@@ -83,11 +83,10 @@ class Http2Pairing:
             case StreamEnd(stream=stream, is_reset=is_reset):
                 if (one := self._open.get(stream)) is None:
                     return
-                if is_reset:
+                one.exchange.is_request_whole = not is_reset
+                if is_reset or one.is_answer_over:
                     del self._open[stream]
-                    told.append(one.settled(self._limits.body, is_complete=False))
-                else:
-                    one.exchange.is_request_whole = True
+                    told.append(one.settled(self._limits.body, is_complete=not is_reset))
 
     def _take_answer(self, part: StreamPart, told: list[Told]) -> None:
         match part:
@@ -103,5 +102,10 @@ class Http2Pairing:
                 if stream in self._open:
                     self._open[stream].answer.add(content)
             case StreamEnd(stream=stream, is_reset=is_reset):
-                if (one := self._open.pop(stream, None)) is not None:
+                if (one := self._open.get(stream)) is None:
+                    return
+                one.is_answer_over = True
+                # Seen before the end of its request: the other side's bytes are on their way, unless it was refused.
+                if one.exchange.is_request_whole or is_reset:
+                    del self._open[stream]
                     told.append(one.settled(self._limits.body, is_complete=not is_reset))

@@ -48,7 +48,9 @@ def test_a_connection_met_in_its_middle_is_said_so_once(first, way):
     assert conversation.is_opaque
 
 
-@pytest.mark.parametrize("data", [b"", b"\0\0\0\4\0\0\0\0", b"\xff\xff\xff\0\0\0\0\0\1", b"hello world", b"\0\0\0\x63" * 3])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0\0\0\4\0\0\0\0", b"\xff\xff\xff\0\0\0\0\0\1", b"hello world", b"\0\0\0\x63" * 3]
+)
 def test_what_begins_no_frame(data):
     assert not is_frame_start(data)
 
@@ -143,9 +145,7 @@ def test_streams_that_were_never_opened_are_no_exchange():
 def test_a_status_that_is_no_number_is_no_status():
     conversation = begun()
     block = hpack.Encoder().encode([(":status", "abc")])
-    (exchange,) = conversation.feed(
-        "received", HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"]).serialize()
-    )
+    (exchange,) = conversation.feed("received", HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"]).serialize())
     assert exchange.status == 200
 
 

@@ -80,6 +80,10 @@ static __always_inline int take_exec(u64 path, u64 argv, u64 envp, u32 kind) {
 int enter_execve(struct enter *ctx) { return take_exec(ctx->args[0], ctx->args[1], ctx->args[2], EXEC_ARGS); }
 int enter_execveat(struct enter *ctx) { return take_exec(ctx->args[1], ctx->args[2], ctx->args[3], EXEC_ARGS); }
 
+// Programs (by a hash of the path they are started under) whose processes are read, as user space decided before: a
+// process that runs one is read from its first instruction on, and not from when user space hears of it.
+BPF_HASH(wanted, u64, u8, 4096);
+
 int sched_exec(void *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     if (is_left_out(pid)) return 0;
@@ -90,7 +94,19 @@ int sched_exec(void *ctx) {
     bpf_probe_read_kernel(&place, 4, ctx + OFF_sched_process_exec_filename);
     bpf_probe_read_kernel(&old, 4, ctx + OFF_sched_process_exec_old_pid);
     int got = bpf_probe_read_kernel_str(record->text, TEXT_BYTES, ctx + (place & 0xffff));
-    return with_text(record, EXEC, old, 0, got > 0 ? got : 0);
+    u64 hash = 0xcbf29ce484222325ULL;  // FNV-1a
+    for (int i = 0; i < TEXT_BYTES; i++) {
+        if (!record->text[i]) break;
+        hash = (hash ^ (u8)record->text[i]) * 0x100000001b3ULL;
+    }
+    u8 *is_wanted = wanted.lookup(&hash);
+    if (is_wanted) {
+        u8 one = 1;
+        if (*is_wanted) content.update(&pid, &one);
+        else content.delete(&pid);
+    }
+    with_text(record, EXEC, old, 0, got > 0 ? got : 0);
+    return 0;
 }
 
 int enter_exit_group(struct enter *ctx) {

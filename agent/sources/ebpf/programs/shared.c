@@ -103,6 +103,8 @@ static __always_inline int with_text(struct text_record *record, u32 kind, u64 a
     u64 total = sizeof(struct head) + size;
     asm volatile("" : "+r"(total));
     if (total > sizeof(struct text_record)) total = sizeof(struct text_record);
-    if (events.ringbuf_output(record, total, BPF_RB_NO_WAKEUP)) count(2 * kind + 1);
+    // A program that starts is heard of at once; everything else waits for the reader's next turn.
+    if (events.ringbuf_output(record, total, kind == EXEC ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+        count(2 * kind + 1);
     return 0;
 }

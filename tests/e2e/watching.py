@@ -1,0 +1,101 @@
+"""The eBPF source in a thread of its own, with everything that it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agent.model import Event, GenAiOperation, LossReport, Sensitive, StatusReport, Text
+from agent.sources.ebpf.config import EbpfConfig
+from agent.sources.ebpf.examination import kernel_checks
+from agent.sources.ebpf.source import EbpfSource
+from agent.testing import MemoryOutput
+
+
+def skip_unless_bpf_works(request: pytest.FixtureRequest) -> None:
+    """Skips (or fails, if peers are required and this is root) with what is missing."""
+    missing = [check for check in kernel_checks() if check.state == "bad"]
+    if not missing:
+        return
+    why = "; ".join(f"{check.name}: {check.what} ({check.remedy})" for check in missing)
+    is_required = request.config.getoption("--require-peers") and not any(one.name == "rights" for one in missing)
+    (pytest.fail if is_required else pytest.skip)(f"PEER SKIPPED: eBPF does not work here: {why}")
+
+
+class Eyes:
+    """A running source."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.source = EbpfSource(EbpfConfig(**settings), "ebpf", "node-1")
+        self.out = MemoryOutput()
+        self._loop = asyncio.new_event_loop()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self.source.run(self.out))
+        except BaseException as error:  # noqa: BLE001 - told by `start` and `stop`
+            self._failure = error
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    def start(self) -> None:
+        self._thread.start()
+        self.wait(lambda: self.out.is_connected or self._failure is not None, 60)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.source.stop(), self._loop).result(10)
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the source did not end"
+        if self._failure is not None:
+            raise self._failure
+
+    @staticmethod
+    def wait(is_true: Callable[[], bool], seconds: float = 10.0) -> bool:
+        """Wait until something is so; whether it came to be."""
+        until = time.monotonic() + seconds
+        while not (so := is_true()) and time.monotonic() < until:
+            time.sleep(0.02)
+        return so
+
+    @property
+    def events(self) -> list[Event]:
+        return self.out.events
+
+    def operations(self, since: int = 0) -> list[GenAiOperation]:
+        return [event.body for event in self.events[since:] if isinstance(event.body, GenAiOperation)]
+
+    def texts(self, since: int = 0) -> list[tuple[str, str]]:
+        """Role and text of all messages."""
+        return [(one.role, raw(one.text)) for body in self.operations(since) for one in body.messages]
+
+    def losses(self) -> list[LossReport]:
+        return [event.body for event in self.events if isinstance(event.body, LossReport)]
+
+    def states(self) -> list[StatusReport]:
+        return [event.body for event in self.events if isinstance(event.body, StatusReport)]
+
+
+def raw(text: Text) -> str:
+    return text.reveal() if isinstance(text, Sensitive) else text
+
+
+@contextlib.contextmanager
+def watching(**settings: Any) -> Iterator[Eyes]:
+    eyes = Eyes(**settings)
+    eyes.start()
+    try:
+        yield eyes
+    finally:
+        eyes.stop()

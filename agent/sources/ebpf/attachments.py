@@ -86,8 +86,12 @@ class Attachments:
         found = [self._look(path) for path in [f"/proc/{pid}/exe", *(root + one for one in mapped_libraries(pid))]]
         known = [one for one in found if one is not None]
         is_gone = not known
-        if is_gone and program.startswith("/") and (found_there := self._look(program)) is not None:
-            known.append(found_there)
+        if is_gone and program.startswith("/"):
+            looked_at = len(self._findings)
+            if (found_there := self._look(program)) is not None:
+                known.append(found_there)
+                # A program that was known before, as its libraries were: nothing of it was missed.
+                is_gone = len(self._findings) > looked_at
         return Coverage(
             tuple(dict.fromkeys(one.stack for one in known if one.stack is not None)),
             tuple(dict.fromkeys(one.blind for one in known if one.blind)),

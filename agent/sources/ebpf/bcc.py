@@ -115,6 +115,12 @@ class Programs:
         with contextlib.suppress(KeyError):
             del table[table.Key(pid)]
 
+    def mark_descriptor(self, name: str, pid: int, descriptor: int) -> None:
+        """Put a process's file descriptor into a set of them."""
+        table = self._bpf[name.encode()]
+        with contextlib.suppress(Exception):
+            table[table.Key(pid, descriptor)] = table.Leaf(1)
+
     def decide(self, name: str, key: int, *, is_wanted: bool) -> None:
         """Note a decision in a set of hashes.  A full set takes no more: later processes are decided one by one."""
         table = self._bpf[name.encode()]

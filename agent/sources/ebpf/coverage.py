@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections.abc import Collection
 from typing import Protocol
 
 import structlog
 
 from agent.model import LossReport, NetworkActivity, Sensitive, StatusReport
 from agent.sources.ebpf.attachments import Attachments, Coverage, root_of
+from agent.sources.ebpf.listeners import listeners_of
 from agent.sources.ebpf.processes import Known, ProcessTable
 from agent.sources.ebpf.stacks import Point
 from agent.sources.rpc.reporting import Reporter
@@ -33,6 +35,8 @@ class Standing(Protocol):
 
     def fall(self, event: int) -> None: ...
 
+    def listens(self, pid: int, descriptor: int) -> None: ...
+
 
 class Watched(Protocol):
     """The processes that are known, and those whose plaintext is read."""
@@ -47,7 +51,11 @@ class Watched(Protocol):
 class CoverageWatch:
     """Looks at processes in a thread, one after the other."""
 
-    def __init__(self, kernel: Standing, watched: Watched, reporter: Reporter, *, does_host: bool) -> None:
+    def __init__(
+        self, kernel: Standing, watched: Watched, reporter: Reporter, *, does_host: bool, ports: Collection[int] = ()
+    ) -> None:
+        self._kernel = kernel
+        self._ports = frozenset(ports)
         self._does_host = does_host
         self.attachments = Attachments(kernel.stand, kernel.fall)
         self._watched = watched
@@ -107,7 +115,7 @@ class CoverageWatch:
                 known = self._watched.table.get(pid)
                 on_host = known is not None and not known.owner.pod_uid and not known.owner.container_id
                 program = known.binary if known is not None and on_host else self._programs.pop(pid, "")
-                coverage = await asyncio.to_thread(self.attachments.cover, pid, program)
+                coverage = await asyncio.to_thread(self._cover, pid, program)
             except Exception as error:  # noqa: BLE001 - a task boundary: one odd process must not blind the others
                 log.error("A process could not be looked at.", error=type(error).__name__)
                 continue
@@ -119,6 +127,12 @@ class CoverageWatch:
             if known is not None:
                 await self._tell(pid, known, coverage, is_late=number >= len(_LOOKS) - 2)
         await asyncio.to_thread(self.attachments.close)
+
+    def _cover(self, pid: int, program: str) -> Coverage:
+        if self._ports:
+            for descriptor in listeners_of(pid, self._ports):
+                self._kernel.listens(pid, descriptor)
+        return self.attachments.cover(pid, program)
 
     async def _tell_late(self, pid: int, known: Known | None, coverage: Coverage) -> None:
         """The first process with a new file, or one that was too short: what it said until now, nobody saw."""

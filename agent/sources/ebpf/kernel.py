@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.sources.ebpf.accounting import Accounting
 from agent.sources.ebpf.bcc import BpfError, Programs
 from agent.sources.ebpf.config import EbpfConfig
-from agent.sources.ebpf.probes import PROBES, Group, Probe
+from agent.sources.ebpf.probes import PLAIN_PROBES, PROBES, Group, Probe
 from agent.sources.ebpf.program_text import Wanted, text_of
 from agent.sources.ebpf.ring import Ring
 from agent.sources.ebpf.stacks import Point
@@ -56,11 +56,14 @@ class Kernel:
             is_scoped=bool(config.scope),
             plaintext=config.reads_plaintext,
             message_bytes=config.plaintext.message_bytes,
+            plain_ports=config.plaintext.http_ports,
         )
         self._programs = Programs(text_of(wanted))
-        for probe in PROBES:
-            if probe.group in groups:
-                self._attach(probe)
+        probes = [probe for probe in PROBES if probe.group in groups]
+        if config.reads_plaintext and config.plaintext.http_ports:
+            probes += PLAIN_PROBES
+        for probe in probes:
+            self._attach(probe)
         if not any(probe.tracepoint == "sched:sched_process_exec" for probe in self.on):
             reason = next((why for probe, why in self.off if probe.tracepoint == "sched:sched_process_exec"), "?")
             raise BpfError(f"the probe of programs that start cannot stand ({reason}). Is this process privileged?")
@@ -90,6 +93,10 @@ class Kernel:
             self.programs.mark("content", pid)
         else:
             self.programs.unmark("content", pid)
+
+    def listens(self, pid: int, descriptor: int) -> None:
+        """A process that is read has a listener on one of the plain ports since before the probes stood."""
+        self.programs.mark_descriptor("plain_listeners", pid, descriptor)
 
     def decide_path(self, path: bytes, *, is_wanted: bool) -> None:
         """Whether processes that start this program are read, from their first instruction on."""

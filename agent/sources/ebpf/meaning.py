@@ -156,6 +156,8 @@ class Meaning:
         child = int(head.a)
         if head.pid in self.content:
             self.content.add(child)
+            if self.coverage is not None and self._config.plaintext.http_ports:
+                self.coverage.watch(child)  # for the listeners it inherits
         if not makes_namespaces(head.b):
             return _MERGED
         known = self.table.find(head.pid)

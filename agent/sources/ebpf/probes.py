@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-Group: TypeAlias = Literal["process", "files", "calls", "sockets", "volumes", "scope"]
+Group: TypeAlias = Literal["process", "files", "calls", "sockets", "volumes", "scope", "plain"]
 
 
 class Probe(NamedTuple):
@@ -88,6 +88,29 @@ PROBES: tuple[Probe, ...] = (
     Probe("sockets", "sock:inet_sock_set_state", "set_state", "listeners, and connections that end"),
     Probe("volumes", "sock:sock_send_length", "send_length", "bytes sent by a connection"),
     Probe("volumes", "sock:sock_recv_length", "recv_length", "bytes received by a connection"),
+)
+
+_TRANSFERS: tuple[tuple[str, str, str], ...] = (
+    ("write", "plain_buffer", "plain_sent"),
+    ("sendto", "plain_buffer", "plain_sent"),
+    ("writev", "plain_vector", "plain_sent"),
+    ("sendmsg", "plain_message", "plain_sent"),
+    ("read", "plain_buffer", "plain_received"),
+    ("recvfrom", "plain_receive", "plain_received"),
+    ("readv", "plain_vector", "plain_received"),
+    ("recvmsg", "plain_receive_message", "plain_received"),
+)
+# Attached only where ports of plain HTTP are configured: they cost every read and write of every process on the node.
+PLAIN_PROBES: tuple[Probe, ...] = (
+    _call("plain", "connect", "plaintext of connections", function="plain_connect"),
+    _call("plain", "bind", "plaintext of servers", function="plain_bind"),
+    _call("plain", "accept4", "plaintext of servers", function="plain_accept"),
+    Probe("plain", "syscalls:sys_exit_accept4", "plain_accepted", "plaintext of servers"),
+    _call("plain", "accept", "plaintext of servers", function="plain_accept"),
+    Probe("plain", "syscalls:sys_exit_accept", "plain_accepted", "plaintext of servers"),
+    _call("plain", "close", "ends of connections", function="plain_close"),
+    *(_call("plain", name, "plaintext of sockets", function=at_call) for name, at_call, _ in _TRANSFERS),
+    *(Probe("plain", f"syscalls:sys_exit_{name}", after, "plaintext of sockets") for name, _, after in _TRANSFERS),
 )
 
 # Tracepoints whose fields the programs read by offset.

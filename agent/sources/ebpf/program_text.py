@@ -25,6 +25,7 @@ class Wanted(NamedTuple):
     is_scoped: bool = False
     plaintext: bool = False
     message_bytes: int = 1024 * 1024
+    plain_ports: Sequence[int] = ()
 
 
 def text_of(wanted: Wanted) -> str:
@@ -41,4 +42,8 @@ def text_of(wanted: Wanted) -> str:
     names = ["shared.c", *(name for name, groups in TEXTS.items() if groups & set(wanted.groups))]
     if wanted.plaintext:
         names += ["tls.c"]
+    if wanted.plaintext and wanted.plain_ports:
+        ports = " || ".join(f"port == {port}" for port in wanted.plain_ports)
+        head.append(f"#define PLAIN_PORTS ({ports})")
+        names += ["plain.c"]
     return "\n".join([*head, *((PROGRAMS / name).read_text() for name in names), assertions()])

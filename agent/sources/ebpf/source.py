@@ -81,7 +81,8 @@ class EbpfSource:
         coverage = None
         if self._config.reads_plaintext:
             does_host = any(not (one.namespaces or one.pods) for one in self._config.plaintext.select)
-            coverage = CoverageWatch(self.kernel, self.meaning, self._reporter, does_host=does_host)
+            ports = self._config.plaintext.http_ports
+            coverage = CoverageWatch(self.kernel, self.meaning, self._reporter, does_host=does_host, ports=ports)
         self.meaning.coverage = coverage
         await asyncio.to_thread(self.meaning.scan)
         self.reader.start()

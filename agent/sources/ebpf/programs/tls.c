@@ -95,18 +95,24 @@ static __always_inline int take_large(u64 connection, u64 buffer, u64 place, u32
     return 0;
 }
 
-static __always_inline int take_bytes(u64 connection, u64 buffer, u64 length, u32 way) {
-    if (!length || length > 0x7fffffff) return 0;
-    u32 total = length;
+// Where the next bytes stand in their stream, which grows by them; -1 if it cannot be known.
+static __always_inline s64 advance(u64 connection, u32 total, u32 way) {
     struct stream_key key = {.connection = connection, .pid = bpf_get_current_pid_tgid() >> 32};
     struct stream_state *state = streams.lookup(&key);
     if (!state) {
         struct stream_state fresh = {};
         streams.update(&key, &fresh);
         state = streams.lookup(&key);
-        if (!state) return 0;
+        if (!state) return -1;
     }
-    u64 place = way & 1 ? __sync_fetch_and_add(&state->received, total) : __sync_fetch_and_add(&state->sent, total);
+    return way & 1 ? __sync_fetch_and_add(&state->received, total) : __sync_fetch_and_add(&state->sent, total);
+}
+
+static __always_inline int take_bytes(u64 connection, u64 buffer, u64 length, u32 way) {
+    if (!length || length > 0x7fffffff) return 0;
+    u32 total = length;
+    s64 place = advance(connection, total, way);
+    if (place < 0) return 0;
     for (u32 i = 0; i < CHUNKS; i++) {
         u32 offset = i * PIECE;
         if (offset >= total) break;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from agent.model import Resource
-from agent.sources.ebpf.pathfilter import LONGEST, ending
+from agent.sources.ebpf.pathfilter import PathFilter, ending
 from agent.sources.ebpf.probes import Group
 
 _MEBIBYTE = 1024 * 1024
@@ -17,6 +18,12 @@ _MEBIBYTE = 1024 * 1024
 # Beginnings and endings of paths that are told, whoever opens them.  Endings name credentials, keys, what other
 # programs are made to load, other processes' memory, models and their parts.
 BEGINNINGS = ("/tmp/", "/var/tmp/", "/dev/shm/", "/run/secrets/", "/var/run/secrets")  # noqa: S108 - paths told
+# What is written, removed, renamed or given to others is told in more places: where systems are configured and
+# programs lie.
+WRITTEN = (
+    *("/etc/", "/var/log/", "/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/root/", "/boot/"),
+    *("/var/spool/cron", "/proc/sys/", "/sys/kernel/", "/run/systemd/", "/dev/sd", "/dev/vd", "/dev/nvme", "/dev/dm-"),
+)
 ENDINGS = (
     *("/passwd", "/shadow", "/sudoers", "/gshadow", "/ld.so.preload", "/crontab", "authorized_keys", "/known_hosts"),
     *(".pem", ".key", ".p12", ".pfx", ".jks", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".kubeconfig"),
@@ -24,7 +31,10 @@ ENDINGS = (
     *("ker/config.json", ".ssh", ".aws", ".azure", "gcloud", ".oci", ".kube", ".gnupg", "credentials.db"),
     *("/token", ".htpasswd", "_history", ".bashrc", ".bash_profile", ".profile", "/mem", "/maps", "/environ"),
     *("/kcore", "/kmem", "/kallsyms", "release_agent", "core_pattern", "/modprobe"),
-    *("sitecustomize.py", "ercustomize.py", ".pth"),
+    *("sitecustomize.py", "ercustomize.py", "hooks/pre-commit", "/oom_score_adj"),
+    *("/opasswd", "/shadow-", "_key", ".aws/config", "access_tokens.db", "credentials.json", ".vault-token"),
+    *(".my.cnf", "gh/hosts.yml", "edentials.toml", "ials.tfrc.json", "/admin.conf", ".keytab", ".env.local"),
+    *("logins.json", "/places.sqlite", "/Login Data", "docker.sock", "containerd.sock"),
     *(".safetensors", ".gguf", ".ggml", ".pt", ".ckpt", ".onnx", ".pkl", "_model.bin", ".h5", ".joblib", ".tflite"),
     *("tokenizer.json", "tokenizer.model", "ter_config.json"),
 )
@@ -57,14 +67,14 @@ class Selector(pydantic.BaseModel):
         """Whether the path of the program decides alone."""
         return not (self.namespaces or self.pods or self.containers or self.labels)
 
-    def fits(self, resource: Resource, binary: str) -> bool:
-        """Whether a process of this resource that runs this binary is selected."""
+    def fits(self, resource: Resource, binaries: Sequence[str]) -> bool:
+        """Whether a process of this resource is selected that runs a program of these names (a script has two)."""
         return (
             _any_fits(self.namespaces, resource.namespace)
             and _any_fits(self.pods, resource.pod)
             and _any_fits(self.containers, resource.container)
             and all(fnmatchcase(resource.labels.get(key, ""), value) for key, value in self.labels.items())
-            and _any_fits(self.binaries, binary)
+            and any(_any_fits(self.binaries, binary) for binary in binaries)
         )
 
 
@@ -106,11 +116,12 @@ class EbpfConfig(pydantic.BaseModel):
     poll_seconds: Annotated[float, Field(ge=0.001, le=1)] = 0.01
     fold_seconds: Annotated[float, Field(ge=0, le=60)] = 1.0
     path_beginnings: tuple[str, ...] = BEGINNINGS
+    path_written: tuple[str, ...] = WRITTEN
     path_endings: tuple[str, ...] = ENDINGS
     is_realtime: bool = True
     plaintext: PlaintextConfig = PlaintextConfig()
 
-    @pydantic.field_validator("path_beginnings", "path_endings")
+    @pydantic.field_validator("path_beginnings", "path_written", "path_endings")
     @classmethod
     def _are_short(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         for text in texts:
@@ -125,8 +136,9 @@ class EbpfConfig(pydantic.BaseModel):
         return value
 
     @property
+    def paths(self) -> PathFilter:
+        return PathFilter(self.path_beginnings, self.path_written, self.path_endings)
+
+    @property
     def reads_plaintext(self) -> bool:
         return bool(self.plaintext.select)
-
-
-__all__ = ["BEGINNINGS", "ENDINGS", "LONGEST", "EbpfConfig", "PlaintextConfig", "Selector"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import struct
 
 from agent.model import (
@@ -16,18 +17,18 @@ from agent.model import (
     FileAction,
     FileActivity,
     KernelActivity,
+    NetworkAction,
     NetworkActivity,
     Process,
     ProcessAction,
     ProcessActivity,
     Sensitive,
 )
-from agent.sources.addresses import plain_address
 from agent.sources.ebpf.layout import HEAD_BYTES, Head, Kind
 
 OBSERVER = "ebpf"
 _STATE = struct.Struct("<HHHH16s16sII")
-_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_PACKET = 1, 2, 10, 17
 _FILES: dict[Kind, tuple[FileAction, str]] = {
     Kind.UNLINK: ("remove", "unlink"),
     Kind.TRUNCATE: ("truncate", "truncate"),
@@ -36,6 +37,15 @@ _FILES: dict[Kind, tuple[FileAction, str]] = {
     Kind.UTIMES: ("other", "utimensat"),
     Kind.CHMOD: ("other", "chmod"),
     Kind.SETCAP: ("other", "setxattr"),
+    Kind.CHOWN: ("other", "chown"),
+    Kind.MKDIR: ("other", "mkdir"),
+    Kind.RMDIR: ("remove", "rmdir"),
+    Kind.MKNOD: ("other", "mknod"),
+    # These came with a descriptor, which user space made a path of.
+    Kind.FCHMOD: ("other", "fchmod"),
+    Kind.FCHOWN: ("other", "fchown"),
+    Kind.FUTIMES: ("other", "utimensat"),
+    Kind.FSETCAP: ("other", "fsetxattr"),
 }
 _PROCESSES: dict[Kind, tuple[ProcessAction, str]] = {
     Kind.PTRACE: ("trace", "ptrace"),
@@ -52,6 +62,7 @@ _PROCESSES: dict[Kind, tuple[ProcessAction, str]] = {
     Kind.SETRESUID: ("credentials", "setresuid"),
     Kind.SETRESGID: ("credentials", "setresgid"),
     Kind.CAPSET: ("credentials", "capset"),
+    Kind.SIGNAL: ("other", "kill"),
 }
 _KERNEL: dict[Kind, str] = {
     Kind.BPF_CALL: "bpf",
@@ -62,8 +73,14 @@ _KERNEL: dict[Kind, str] = {
     Kind.MODULE: "init_module",
     Kind.BY_HANDLE: "open_by_handle_at",
     Kind.URING: "io_uring_setup",
-    Kind.FCHMOD: "fchmod",
-    Kind.FSETCAP: "fsetxattr",
+    Kind.HOSTNAME: "sethostname",
+    Kind.PERSONALITY: "personality",
+    Kind.USERFAULT: "userfaultfd",
+    Kind.PERF: "perf_event_open",
+    Kind.KEYS: "add_key",
+    Kind.KEXEC: "kexec_load",
+    Kind.MODULE_OUT: "delete_module",
+    Kind.RAW_SOCKET: "socket",
 }
 _COMMANDS = {5: "BPF_PROG_LOAD", 8: "BPF_PROG_ATTACH", 17: "BPF_RAW_TRACEPOINT_OPEN", 28: "BPF_LINK_CREATE"}
 _REQUESTS = {
@@ -85,6 +102,7 @@ _NAMESPACES = {
     0x00000080: "time",
 }
 _NEW_NAMESPACES = 0x7E020000
+_ACTIONS: dict[Kind, NetworkAction] = {Kind.CONNECT: "connect", Kind.ACCEPT: "accept", Kind.DATAGRAM: "send"}
 _MAX_RECORDED_PATH = 255
 
 
@@ -131,7 +149,7 @@ def body_of(
         return FileActivity(
             action=action,
             path=Sensitive(path),
-            permission=f"0{head.a & 0o7777:o}" if kind is Kind.CHMOD else "",
+            permission=f"0{head.a & 0o7777:o}" if kind in (Kind.CHMOD, Kind.FCHMOD) else "",
             function=function,
             process=process,
             parent=parent,
@@ -183,15 +201,25 @@ def _arguments(kind: Kind, head: Head, record: bytes) -> list[str]:
             return [_COMMANDS.get(head.a, str(head.a))]
         case Kind.SETNS | Kind.UNSHARE | Kind.FORK:
             return [namespaces_of(head.b if kind is Kind.FORK else head.a)]
-        case Kind.MEMFD | Kind.MOUNT | Kind.UMOUNT | Kind.PIVOT | Kind.CHROOT:
+        case Kind.MEMFD | Kind.MOUNT | Kind.UMOUNT | Kind.PIVOT | Kind.CHROOT | Kind.KEYS | Kind.MODULE_OUT:
             return [text_of(head, record)]
-        case Kind.FCHMOD:
-            return [f"0{head.a & 0o7777:o}", str(descriptor_of(head.b))]
+        case Kind.SIGNAL:
+            return [signal_name(head.a), str(descriptor_of(head.b))]
+        case Kind.RAW_SOCKET:
+            return ["AF_PACKET" if head.a == _AF_PACKET else "SOCK_RAW"]
         case Kind.SETREUID | Kind.SETREGID | Kind.SETRESUID | Kind.SETRESGID | Kind.GETFD:
             return [str(descriptor_of(head.a)), str(descriptor_of(head.b))]
         case Kind.CAPSET:
             return []
     return [str(descriptor_of(head.a))]
+
+
+def signal_name(number: int) -> str:
+    """A signal's name; its number if it has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def endpoint_of(raw: bytes) -> tuple[Endpoint, str] | None:
@@ -202,8 +230,7 @@ def endpoint_of(raw: bytes) -> tuple[Endpoint, str] | None:
     if family == _AF_INET:
         return Endpoint(address=str(ipaddress.IPv4Address(raw[4:8])), port=int.from_bytes(raw[2:4], "big")), ""
     if family == _AF_INET6 and len(raw) >= 24:
-        address = plain_address(str(ipaddress.IPv6Address(raw[8:24])))
-        return Endpoint(address=address, port=int.from_bytes(raw[2:4], "big")), ""
+        return Endpoint(address=_address(raw[8:24]), port=int.from_bytes(raw[2:4], "big")), ""
     if family == _AF_UNIX:
         return Endpoint(), raw[2:].partition(b"\0")[0].decode("utf-8", "replace")
     return None
@@ -211,7 +238,7 @@ def endpoint_of(raw: bytes) -> tuple[Endpoint, str] | None:
 
 def _network(kind: Kind, head: Head, record: bytes, process: Process, count: int) -> Body | DecodeError:
     payload = record[HEAD_BYTES : HEAD_BYTES + head.size]
-    if kind in (Kind.CONNECT, Kind.ACCEPT):
+    if kind in (Kind.CONNECT, Kind.ACCEPT, Kind.DATAGRAM):
         found = endpoint_of(payload)
         if found is None:
             return DecodeError(name="bad_address")
@@ -226,12 +253,13 @@ def _network(kind: Kind, head: Head, record: bytes, process: Process, count: int
                 count=count,
                 observer_policy=OBSERVER,
             )
-        is_out = kind is Kind.CONNECT
+        is_out = kind is not Kind.ACCEPT
         return NetworkActivity(
-            action="connect" if is_out else "accept",
+            action=_ACTIONS[kind],
             source=Endpoint() if is_out else peer,
             destination=peer if is_out else Endpoint(),
             direction="egress" if is_out else "ingress",
+            protocol="udp" if kind is Kind.DATAGRAM else "",
             process=process,
             count=count,
             observer_policy=OBSERVER,
@@ -262,4 +290,6 @@ def owner_of_socket(head: Head, record: bytes) -> int:
 
 
 def _address(raw: bytes) -> str:
-    return plain_address(str(ipaddress.IPv6Address(raw)))
+    """Sixteen bytes as an address: an IPv4 one that a dual-stack socket shows as IPv6 is IPv4."""
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)

@@ -51,8 +51,7 @@ class Kernel:
         wanted = Wanted(
             groups,
             self.ring_bytes,
-            config.path_beginnings,
-            config.path_endings,
+            config.paths,
             is_scoped=bool(config.scope),
             plaintext=config.reads_plaintext,
             message_bytes=config.plaintext.message_bytes,
@@ -105,6 +104,14 @@ class Kernel:
     def leave_out(self, pid: int) -> None:
         """Tell nothing of a process and its children any more."""
         self.programs.mark("ignored", pid)
+
+    def detach(self) -> None:
+        """Let no probe write any more; what was written can still be read."""
+        self.programs.detach()
+
+    def abandon_ring(self) -> None:
+        """Somebody reads it still: it is not closed."""
+        self._ring = None
 
     def close(self) -> None:
         if self._ring is not None:

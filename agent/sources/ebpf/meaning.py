@@ -11,21 +11,36 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agent.model import Body, DecodeError, Event, KernelActivity, NetworkActivity, Process, ProcessActivity, event_id
 from agent.sources.ebpf.config import EbpfConfig
-from agent.sources.ebpf.decode import OBSERVER, body_of, descriptor_of, makes_namespaces, owner_of_socket, text_of
+from agent.sources.ebpf.decode import (
+    OBSERVER,
+    body_of,
+    descriptor_of,
+    makes_namespaces,
+    owner_of_socket,
+    permission_of,
+    signal_name,
+    text_of,
+)
 from agent.sources.ebpf.layout import HEAD_BYTES, Head, Kind, head_of
 from agent.sources.ebpf.owners import Owners
 from agent.sources.ebpf.plaintext import Plaintext, piece_of
-from agent.sources.ebpf.processes import Known, ProcessTable, arguments_of
+from agent.sources.ebpf.processes import Known, ProcessTable, arguments_of, normal_path
 
 if TYPE_CHECKING:
     from agent.sources.ebpf.coverage import CoverageWatch
 
 _WITH_PATH = frozenset(
     {Kind.OPEN, Kind.UNLINK, Kind.TRUNCATE, Kind.RENAME, Kind.LINK, Kind.UTIMES, Kind.CHMOD, Kind.SETCAP}
+    | {Kind.CHOWN, Kind.MKDIR, Kind.RMDIR, Kind.MKNOD}
 )
+_WITH_DESCRIPTOR = frozenset({Kind.FCHMOD, Kind.FCHOWN, Kind.FUTIMES, Kind.FSETCAP})
+# Told whatever the file is.
+_ANY_FILE = frozenset({Kind.SETCAP, Kind.FSETCAP, Kind.MKNOD})
+_RIGHTS = 0o6002
 _OF_SOCKETS = frozenset({Kind.LISTEN, Kind.CLOSE})
 _PIECE_BYTES = 16 * 1024
 _DECIDED = 4000
+_HERE = -100  # AT_FDCWD
 
 
 class Sets(Protocol):
@@ -71,6 +86,7 @@ class Meaning:
         self.content: set[int] = set()  # processes whose plaintext is read
         self._decides_by_path = bool(plain.select) and all(one.is_by_binary for one in plain.select)
         self._decided: set[str] = set()
+        self._paths = config.paths
         self._told_troubles: Counter[str] = Counter()
         self._offset = 0
         self._offset_until = 0
@@ -104,6 +120,9 @@ class Meaning:
                 return self._forked(head, record)
             case Kind.EXIT:
                 return self._ended(head, record)
+            case Kind.CHDIR | Kind.FCHDIR:
+                self._moved(head, record)
+                return _MERGED
             case Kind.PLAIN | Kind.PLAIN_END:
                 return self._plaintext(head, record)
         return self._activity(head, record, count)
@@ -140,16 +159,26 @@ class Meaning:
             self._sets.decide_path(path.encode(), is_wanted=head.pid in self.content)
         if not is_chosen:
             return Answer(aside="out_of_scope")
-        tags = ("stdin_is_socket",) if _is_socket(head.pid) else ()
+        tags = ["stdin_is_socket"] if _is_socket(head.pid) else []
+        if known.is_cut:
+            tags.append("arguments_truncated")
         body = ProcessActivity(
             action="exec",
             process=known.process,
             parent=self.table.parent(known),
             ancestors=self.table.ancestors(known),
             observer_policy=OBSERVER,
-            tags=tags,
+            tags=tuple(tags),
         )
         return self._event(head, record, body, known)
+
+    def _moved(self, head: Head, record: bytes) -> None:
+        """A process changes its directory, or tries to: the kernel is asked, if the process is still there."""
+        known = self.table.find(head.pid)
+        if known is not None:
+            meant = text_of(head, record)
+            inner = normal_path(meant, known.cwd) if head.kind == Kind.CHDIR else ""
+            known.cwd = _linked(f"/proc/{head.pid}/cwd") or inner or known.cwd
 
     def _forked(self, head: Head, record: bytes) -> Answer:
         self.table.forked(head)
@@ -174,12 +203,13 @@ class Meaning:
         known = self.table.ended(head.pid)
         if known is None or known.is_forked or not self._is_in_scope(known):
             return Answer(aside="unknown_exit" if known is None else "merged", made=made)
-        status = int(head.a) & 0xFF
+        status, signal = int(head.a) & 0xFF, int(head.b)
         body = ProcessActivity(
             action="exit",
             process=known.process,
             parent=self.table.parent(known),
             exit_code=status,
+            signal=signal_name(signal) if signal else "",
             observer_policy=OBSERVER,
         )
         return self._event(head, record, body, known)._replace(made=made)
@@ -190,7 +220,7 @@ class Meaning:
             self._sets.leave_out(pid)
             return False
         if self._config.reads_plaintext:
-            is_wanted = any(one.fits(known.owner, known.binary) for one in self._config.plaintext.select)
+            is_wanted = any(one.fits(known.owner, (known.binary, known.file)) for one in self._config.plaintext.select)
             if is_wanted != (pid in self.content) or self._decides_by_path:
                 self._sets.read_content_of(pid, is_wanted=is_wanted)
                 (self.content.add if is_wanted else self.content.discard)(pid)
@@ -212,13 +242,30 @@ class Meaning:
             known = Known(Process(pid=pid, uid=head.uid), 0, self._owners.host, "")
         if not self._is_in_scope(known):
             return Answer(aside="out_of_scope")
-        path = _absolute(head, text_of(head, record)) if head.kind in _WITH_PATH else ""
         if head.kind not in Kind._value2member_map_:
             return Answer(error="unknown_record")
+        path = self._path(head, record, known)
+        if path is None:
+            return Answer(aside="path_not_told")
         body = body_of(head, record, known.process, self.table.parent(known), count, path)
         if isinstance(body, NetworkActivity) and self.coverage is not None and pid in self.content:
             self.coverage.connected(pid, body)
         return self._event(head, record, body, known)
+
+    def _path(self, head: Head, record: bytes, known: Known) -> str | None:
+        """The path of a record about a file, absolute; None if it is not one of those that are told."""
+        if head.kind in _WITH_DESCRIPTOR:
+            path = _linked(f"/proc/{head.pid}/fd/{descriptor_of(int(head.b))}")
+        elif head.kind in _WITH_PATH:
+            raw = text_of(head, record)
+            path = normal_path(raw, _directory(head, raw, known))
+            if raw.startswith("/") or not path.startswith("/"):
+                return path  # the kernel has chosen it
+        else:
+            return ""
+        chosen = head.kind in _ANY_FILE or (head.kind in (Kind.CHMOD, Kind.FCHMOD) and bool(head.a & _RIGHTS))
+        is_write = head.kind != Kind.OPEN or permission_of(head.a) != "read"
+        return path if chosen or self._paths.is_told(path, is_write=is_write) else None
 
     def _event(self, head: Head, record: bytes, body: Body | DecodeError, known: Known) -> Answer:
         if isinstance(body, DecodeError):
@@ -251,16 +298,21 @@ class Meaning:
         return Answer(aside="plaintext", made=self.plaintext.take(head, piece, known, when))
 
 
-def _absolute(head: Head, path: str) -> str:
-    """A path from the root of its process, if the process is still there to ask."""
-    if path.startswith("/") or not path:
-        return path
+def _directory(head: Head, path: str, known: Known) -> str:
+    """What a path is relative to, if its process is still there to ask or its directory is known."""
+    if path.startswith("/"):
+        return ""
     directory = descriptor_of(int(head.b))
-    place = f"/proc/{head.pid}/cwd" if directory == -100 else f"/proc/{head.pid}/fd/{directory}"
+    if directory == _HERE:
+        return known.cwd or _linked(f"/proc/{head.pid}/cwd")
+    return _linked(f"/proc/{head.pid}/fd/{directory}")
+
+
+def _linked(place: str) -> str:
     try:
-        return os.path.normpath(os.path.join(os.readlink(place), path))
+        return os.readlink(place)
     except OSError:
-        return path
+        return ""
 
 
 def _is_socket(pid: int) -> bool:

@@ -49,12 +49,25 @@ def ending(text: str) -> str:
     parts = [_compared("last", raw[-8:], is_end=True)]
     if len(raw) > 8:
         parts.append(_compared("before", raw[:-8], is_end=True))
-    parts.append(f"length >= {len(raw)}")
     return "(" + " && ".join(parts) + ")"
 
 
-def filter_defines(beginnings: Sequence[str], endings: Sequence[str]) -> str:
-    """`FILTER_FIRST` and `FILTER_LAST` for the C side."""
-    first = " || ".join(beginning(one) for one in beginnings) or "0"
-    last = " || ".join(ending(one) for one in endings) or "0"
-    return f"#define FILTER_FIRST ({first})\n#define FILTER_LAST ({last})\n"
+class PathFilter:
+    """The settings' lists, for both sides: C text for the kernel, `is_told` for paths that were made absolute here."""
+
+    def __init__(self, beginnings: Sequence[str], written: Sequence[str], endings: Sequence[str]) -> None:
+        self.beginnings, self.written, self.endings = tuple(beginnings), tuple(written), tuple(endings)
+
+    def defines(self) -> str:
+        first = " || ".join(beginning(one) for one in self.beginnings) or "0"
+        written = " || ".join(beginning(one) for one in self.written) or "0"
+        last = " || ".join(ending(one) for one in self.endings) or "0"
+        return f"#define FILTER_FIRST ({first})\n#define FILTER_WRITTEN ({written})\n#define FILTER_LAST ({last})\n"
+
+    def is_told(self, path: str, *, is_write: bool) -> bool:
+        """Whether an absolute path is one of those that are told."""
+        return (
+            path.startswith(self.beginnings)
+            or (is_write and path.startswith(self.written))
+            or path.endswith(self.endings)
+        )

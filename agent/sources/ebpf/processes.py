@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.model import Process, Resource, Sensitive, Text
+from agent.model import Generations, Process, Resource, Sensitive, Text
 from agent.sources.ebpf.layout import HEAD_BYTES, Head
 
 # About 1 KB for each; a node rarely has more than some thousands.
 _MOST = 32_768
 _ANCESTORS = 8
 _PENDING = 1024
+_ENDED = 4096
 
 OwnerOf = Callable[[int], Resource | None]
 
@@ -30,7 +31,10 @@ class Known(msgspec.Struct):
     process: Process
     parent: int
     owner: Resource
-    binary: str  # its path, to select processes by; never told from here
+    binary: str  # its path as it was started, and its file, to select processes by; never told from here
+    file: str = ""
+    cwd: str = ""
+    is_cut: bool = False  # its arguments are longer than what was recorded
     is_forked: bool = False  # it runs its parent's program still
 
 
@@ -71,6 +75,7 @@ class ProcessTable:
         self._host = host
         self._known: dict[int, Known] = {}
         self._pending: dict[int, Arguments] = {}
+        self._ended: Generations[int, Known] = Generations(_ENDED)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -98,15 +103,16 @@ class ProcessTable:
         owner = self._owner_of(pid)
         if owner is None or owner is self._host:
             # Gone already, or on its way into a container: its parent's, unless it says otherwise itself.
-            inherited = self._known.get(parent)
+            inherited = self._known.get(parent) or self._ended.get(parent)
             if owner is None and inherited is not None:
                 owner = inherited.owner
-        binary, cwd = _link(pid, "exe"), _link(pid, "cwd")
-        is_fileless = path.startswith(("/dev/fd/", "/proc/self/fd/", "memfd:")) or binary.startswith("/memfd:")
-        shown = binary.removesuffix(" (deleted)") if binary and not is_fileless else path
-        if not shown.startswith("/") and cwd:
-            shown = os.path.normpath(os.path.join(cwd, shown))
-        above = self._known.get(parent)
+        # Links are read after the fact: a process that started another program meanwhile has that one's.  The name it
+        # was started under came with the record, and is a script's own.
+        file = _link(pid, "exe")
+        cwd = before.cwd if before is not None and before.cwd else _link(pid, "cwd")
+        is_fileless = path.startswith(("/dev/fd/", "/proc/self/fd/", "memfd:")) or file.startswith("/memfd:")
+        shown = normal_path(path, cwd)
+        above = self._known.get(parent) or self._ended.get(parent)
         process = Process(
             exec_id=self.exec_id(pid, head.time),
             pid=pid,
@@ -116,11 +122,13 @@ class ProcessTable:
             environment=asked.environment if asked is not None else {},
             cwd=Sensitive(cwd) if cwd else "",
             start_time_unix_nano=wall_time,
-            parent_exec_id=above.process.exec_id if above is not None else "",
-            is_fileless=is_fileless or binary.endswith(" (deleted)"),
+            parent_exec_id=above.process.exec_id if above is not None else _parent_id(before),
+            is_fileless=is_fileless or file.endswith(" (deleted)"),
             is_setuid=_is_setuid(pid),
         )
-        return self._keep(pid, Known(process, parent, owner or self._host, shown))
+        known = Known(process, parent, owner or self._host, shown, file.removesuffix(" (deleted)"), cwd)
+        known.is_cut = asked is not None and asked.is_cut
+        return self._keep(pid, known)
 
     def forked(self, head: Head) -> None:
         """A process made another one, which runs the same program until it starts its own."""
@@ -134,7 +142,7 @@ class ProcessTable:
             pid=child,
             parent_exec_id=above.process.exec_id,
         )
-        self._keep(child, Known(process, parent, above.owner, above.binary, is_forked=True))
+        self._keep(child, Known(process, parent, above.owner, above.binary, above.file, above.cwd, is_forked=True))
 
     def find(self, pid: int) -> Known | None:
         """A process that nobody told us of: it was there before the probes, or its start was lost."""
@@ -143,7 +151,7 @@ class ProcessTable:
             return known
         owner = self._owner_of(pid)
         if owner is None:
-            return None
+            return self._ended.get(pid)
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = [one.decode("utf-8", "replace") for one in file.read(16 * 1024).split(b"\0")[:-1]]
@@ -162,12 +170,15 @@ class ProcessTable:
             arguments=Sensitive(arguments) if arguments else "",
             parent_exec_id=above.process.exec_id if above is not None else "",
         )
-        return self._keep(pid, Known(process, parent, owner, binary))
+        return self._keep(pid, Known(process, parent, owner, binary, binary, _link(pid, "cwd")))
 
     def ended(self, pid: int) -> Known | None:
         """A process has ended; what was known of it, for the last time."""
         self._pending.pop(pid, None)
-        return self._known.pop(pid, None)
+        known = self._known.pop(pid, None)
+        if known is not None:
+            self._ended.put(pid, known)  # for its children, and for sockets that the kernel closes after it
+        return known
 
     def moved(self, pid: int) -> None:
         """Ask again whose a process is."""
@@ -177,15 +188,23 @@ class ProcessTable:
             known.owner = owner
 
     def parent(self, known: Known) -> Process | None:
-        above = self._known.get(known.parent)
+        above = self._above(known)
         return above.process if above is not None else None
+
+    def _above(self, known: Known) -> Known | None:
+        """The parent, if it is the one that made this process and not a later one with its number."""
+        above = self._known.get(known.parent)
+        if above is None or above.process.exec_id != known.process.parent_exec_id:
+            ended = self._ended.get(known.parent)
+            above = ended if ended is not None else above
+        return above
 
     def ancestors(self, known: Known) -> tuple[Process, ...]:
         """Above the parent, nearest first."""
         found: list[Process] = []
-        above = self._known.get(known.parent)
+        above = self._above(known)
         while above is not None and len(found) < _ANCESTORS:
-            above = self._known.get(above.parent) if above.parent else None
+            above = self._above(above) if above.parent else None
             if above is not None:
                 found.append(above.process)
         return tuple(found)
@@ -200,6 +219,19 @@ class ProcessTable:
         """Learn the processes that are there; their numbers."""
         numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
         return [pid for pid in numbers if self.find(pid) is not None]
+
+
+def normal_path(path: str, directory: str) -> str:
+    """A path as one would write it: absolute if it is known from where, without `.`, `..` and doubled slashes."""
+    if not path.startswith("/"):
+        if not directory:
+            return path
+        path = f"{directory}/{path}"
+    return "/" + os.path.normpath(path).lstrip("/")
+
+
+def _parent_id(before: Known | None) -> str:
+    return before.process.parent_exec_id if before is not None else ""
 
 
 def _link(pid: int, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.sources.ebpf.layout import assertions, defines
-from agent.sources.ebpf.pathfilter import filter_defines
+from agent.sources.ebpf.pathfilter import PathFilter
 from agent.sources.ebpf.probes import READ_BY_OFFSET, TEXTS, Group
 from agent.sources.ebpf.tracefs import offsets
 
@@ -20,8 +20,7 @@ class Wanted(NamedTuple):
 
     groups: Collection[Group]
     ring_bytes: int
-    beginnings: Sequence[str]
-    endings: Sequence[str]
+    paths: PathFilter
     is_scoped: bool = False
     plaintext: bool = False
     message_bytes: int = 1024 * 1024
@@ -37,7 +36,7 @@ def text_of(wanted: Wanted) -> str:
         f"#define CHUNKS {max(1, wanted.message_bytes // (16 * 1024))}",
         defines(),
         offsets(READ_BY_OFFSET),
-        filter_defines(wanted.beginnings, wanted.endings),
+        wanted.paths.defines(),
     ]
     names = ["shared.c", *(name for name, groups in TEXTS.items() if groups & set(wanted.groups))]
     if wanted.plaintext:

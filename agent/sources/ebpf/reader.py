@@ -26,7 +26,9 @@ log = structlog.get_logger("reeve.ebpf")
 Item = tuple[bytes, int]
 """A record, and how many it stands for."""
 
-_NEVER_FOLDED = frozenset({Kind.EXEC_ARGS, Kind.EXEC, Kind.EXIT, Kind.FORK, Kind.PLAIN, Kind.PLAIN_END})
+_NEVER_FOLDED = frozenset(
+    {Kind.EXEC_ARGS, Kind.EXEC, Kind.EXIT, Kind.FORK, Kind.CHDIR, Kind.FCHDIR, Kind.PLAIN, Kind.PLAIN_END}
+)
 _MOST_FOLDS = 16_384
 # Handed on and not taken yet: about 300 MB of small records at worst, never reached by a loop that runs.
 _MOST_WAITING = 200_000
@@ -60,15 +62,18 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="ebpf-reader", daemon=True)
         self.read = 0
         self.longest_pause = 0.0
+        self._last = 0
         self.has_realtime = False
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Read what is left, and end."""
+    def stop(self) -> bool:
+        """Read what was written until now, and end; whether it has ended."""
+        self._last = self._ring.written
         self._is_stopping.set()
         self._thread.join(timeout=10)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         if self._is_realtime:
@@ -91,7 +96,7 @@ class Reader:
                 items += self._closed(now if not is_last else float("inf"))
             if items:
                 self._hand_on(items)
-            if is_last and not records:
+            if is_last and (not records or self._ring.read >= self._last):
                 return
             if len(records) > _BUSY:
                 # A ring that fills faster than it is emptied is read on, after a pause that lets others run.

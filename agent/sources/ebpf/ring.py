@@ -31,6 +31,16 @@ class Ring:
         self.largest_backlog = 0
 
     @property
+    def written(self) -> int:
+        """The place up to which records were reserved, since the ring was made."""
+        return int(self._theirs[0])
+
+    @property
+    def read(self) -> int:
+        """The place up to which records were read."""
+        return int(self._mine[0])
+
+    @property
     def waiting(self) -> int:
         """Bytes that are written and not read."""
         return int(self._theirs[0] - self._mine[0])

@@ -98,7 +98,10 @@ class EbpfSource:
         finally:
             self._is_stopping.set()
             await asyncio.gather(*(task for task in (looking, covering) if task is not None), return_exceptions=True)
-            await asyncio.to_thread(self.reader.stop)
+            await asyncio.to_thread(self.kernel.detach)
+            if not await asyncio.to_thread(self.reader.stop):
+                log.error("The ring's reader did not end; its memory is left to the process's end.", source=self.name)
+                self.kernel.abandon_ring()
             await self._take_waiting(out)
             await self._send_made(out, self.meaning.end())
             await self._tell_losses()

@@ -27,6 +27,7 @@ int enter_bpf(struct enter *ctx) {
 }
 int enter_mount(struct enter *ctx) { return take_text(MOUNT, ctx->args[1], ctx->args[3], 0); }
 int enter_move_mount(struct enter *ctx) { return take_text(MOUNT, ctx->args[3], 0, 0); }
+int enter_fsopen(struct enter *ctx) { return take_text(MOUNT, ctx->args[0], 1, 0); }
 int enter_umount(struct enter *ctx) { return take_text(UMOUNT, ctx->args[0], ctx->args[1], 0); }
 int enter_pivot_root(struct enter *ctx) { return take_text(PIVOT, ctx->args[0], 0, 0); }
 int enter_chroot(struct enter *ctx) { return take_text(CHROOT, ctx->args[0], 0, 0); }
@@ -43,3 +44,22 @@ int enter_init_module(struct enter *ctx) { return plain(MODULE, 0, 0); }
 int enter_finit_module(struct enter *ctx) { return plain(MODULE, ctx->args[0], 1); }
 int enter_open_by_handle_at(struct enter *ctx) { return plain(BY_HANDLE, ctx->args[0], ctx->args[2]); }
 int enter_io_uring_setup(struct enter *ctx) { return plain(URING, ctx->args[0], 0); }
+int enter_sethostname(struct enter *ctx) { return plain(HOSTNAME, 0, 0); }
+int enter_setdomainname(struct enter *ctx) { return plain(HOSTNAME, 1, 0); }
+// ADDR_NO_RANDOMIZE and the like; 0xffffffff only asks.
+int enter_personality(struct enter *ctx) {
+    u32 persona = ctx->args[0];
+    return persona && persona != 0xffffffff ? plain(PERSONALITY, persona, 0) : 0;
+}
+int enter_userfaultfd(struct enter *ctx) { return plain(USERFAULT, ctx->args[0], 0); }
+int enter_perf_event_open(struct enter *ctx) { return plain(PERF, ctx->args[1], 0); }
+int enter_add_key(struct enter *ctx) { return take_text(KEYS, ctx->args[0], 0, 0); }
+int enter_request_key(struct enter *ctx) { return take_text(KEYS, ctx->args[0], 1, 0); }
+int enter_kexec_load(struct enter *ctx) { return plain(KEXEC, 0, 0); }
+int enter_kexec_file_load(struct enter *ctx) { return plain(KEXEC, 1, 0); }
+int enter_delete_module(struct enter *ctx) { return take_text(MODULE_OUT, ctx->args[0], 0, 0); }
+// AF_PACKET, or SOCK_RAW of the internet families.
+int enter_socket(struct enter *ctx) {
+    u64 family = ctx->args[0], type = ctx->args[1] & 0xf;
+    return family == 17 || (type == 3 && (family == 2 || family == 10)) ? plain(RAW_SOCKET, family, type) : 0;
+}

@@ -2,8 +2,8 @@
 
 #define ARGS_BYTES 4096
 #define ARG_BYTES 1024
-#define MOST_ARGS 64
-#define MOST_ENV 128
+#define MOST_ARGS 128
+#define MOST_ENV 256
 
 struct args_record {
     struct head head;        // a: bytes of the arguments, b: bytes of the environment
@@ -23,7 +23,13 @@ static __always_inline int is_telling(u64 first) {
         || first == 0x41504e4f48545950ULL     // PYTHONPA(TH)
         || first == 0x54534e4f48545950ULL     // PYTHONST(ARTUP)
         || first == 0x54504f5f45444f4eULL     // NODE_OPT(IONS)
-        || first == 0x564e455f48534142ULL;    // BASH_ENV
+        || first == 0x564e455f48534142ULL     // BASH_ENV
+        || first == 0x41505f564e4f4347ULL     // GCONV_PA(TH)
+        || first == 0x42494c354c524550ULL     // PERL5LIB
+        || first == 0x4f484e4f48545950ULL     // PYTHONHO(ME)
+        || first == 0x55545f4342494c47ULL     // GLIBC_TU(NABLES)
+        || first == 0x4f4f545f4156414aULL     // JAVA_TOO(L_OPTIONS)
+        || (u32)first == 0x3d564e45U;         // ENV=
 }
 
 static __always_inline int take_exec(u64 path, u64 argv, u64 envp, u32 kind) {
@@ -112,18 +118,44 @@ int sched_exec(void *ctx) {
 int enter_exit_group(struct enter *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     u32 code = ctx->args[0];
-    if (code) exit_codes.update(&pid, &code);
+    exit_codes.update(&pid, &code);
     return 0;
 }
+
+// The last signal that ends a process by default, until it ends or starts another program.
+BPF_TABLE("lru_hash", u32, u32, last_signals, 16384);
+
+#ifdef OFF_signal_generate_sig
+int signal_sent(void *ctx) {
+    int signal = 0, target = 0, result = 0;
+    bpf_probe_read_kernel(&signal, 4, ctx + OFF_signal_generate_sig);
+    bpf_probe_read_kernel(&target, 4, ctx + OFF_signal_generate_pid);
+    bpf_probe_read_kernel(&result, 4, ctx + OFF_signal_generate_result);
+    // SIGCHLD, SIGCONT, SIGWINCH, SIGURG and stop signals of a terminal end nothing; a signal that was not put is none.
+    if (result || signal <= 0 || signal > 31 || signal == 17 || signal == 18 || signal == 28 || signal == 23) return 0;
+    u32 key = target, value = signal;
+    last_signals.update(&key, &value);
+    u32 pid = bpf_get_current_pid_tgid() >> 32;
+    if (pid && pid != target && (signal == 9 || signal == 15 || signal == 19)) return plain(SIGNAL, signal, target);
+    return 0;
+}
+#endif
 
 int sched_exit(void *ctx) {
     u64 id = bpf_get_current_pid_tgid();
     u32 pid = id >> 32, tid = id;
+#ifdef OFF_sched_process_exit_group_dead
+    // The first thread may end before the others, and execve by another thread ends it: only the last one counts.
+    u8 is_last = 0;
+    bpf_probe_read_kernel(&is_last, 1, ctx + OFF_sched_process_exit_group_dead);
+    if (!is_last) return 0;
+#else
     if (pid != tid) return 0;
-    u32 *code = exit_codes.lookup(&pid);
-    u64 value = code ? *code : 0;
-    if (code) exit_codes.delete(&pid);
-    plain(EXIT, value, code ? 1 : 0);
+#endif
+    u32 *code = exit_codes.lookup(&pid), *signal = last_signals.lookup(&pid);
+    plain(EXIT, code ? *code : 0, code ? 0 : signal ? *signal : 0);
+    exit_codes.delete(&pid);
+    last_signals.delete(&pid);
     ignored.delete(&pid);
     content.delete(&pid);
     return 0;

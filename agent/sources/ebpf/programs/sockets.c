@@ -48,6 +48,38 @@ int enter_connect(struct enter *ctx) {
     return take_address(CONNECT, ctx->args[1], 0, 0);
 }
 
+// Datagrams with an address of their own (UDP without connect): each peer of a process is told once while it is
+// remembered, since a name server is asked again and again.
+struct peer {
+    u32 pid;
+    u16 family;
+    u16 port;
+    u64 low;
+    u64 high;
+};
+BPF_TABLE("lru_hash", struct peer, u8, peers, 16384);
+
+static __always_inline int take_datagram(u64 user) {
+    u32 pid = bpf_get_current_pid_tgid() >> 32;
+    if (!user || is_left_out(pid)) return 0;
+    struct peer peer = {.pid = pid};
+    bpf_probe_read_user(&peer.family, 4, (void *)user);  // and the port
+    if (peer.family == 2) bpf_probe_read_user(&peer.low, 4, (void *)(user + 4));
+    else if (peer.family == 10) bpf_probe_read_user(&peer.low, 16, (void *)(user + 8));
+    else return 0;
+    if (peers.lookup(&peer)) return 0;
+    u8 one = 1;
+    peers.update(&peer, &one);
+    return take_address(DATAGRAM, user, 0, 0);
+}
+int enter_sendto(struct enter *ctx) { return ctx->args[4] ? take_datagram(ctx->args[4]) : 0; }
+// The first word of a message's header is its address; sendmmsg is looked at by its first message.
+int enter_sendmsg(struct enter *ctx) {
+    u64 name = 0;
+    bpf_probe_read_user(&name, 8, (void *)ctx->args[1]);
+    return name ? take_datagram(name) : 0;
+}
+
 BPF_HASH(accepting, u64, u64, 16384);
 int enter_accept(struct enter *ctx) {
     u64 id = bpf_get_current_pid_tgid(), user = ctx->args[1];

@@ -45,9 +45,7 @@ class Kernel:
                 "tracefs is not mounted and cannot be. Run as root, with /sys/kernel/tracing in the container."
             )
         config = self._config
-        groups: set[Group] = {"process", *config.groups}
-        if not config.scope and not config.reads_plaintext:
-            groups.discard("scope")
+        groups: set[Group] = {"process", "scope", *config.groups}
         wanted = Wanted(
             groups,
             self.ring_bytes,

@@ -18,6 +18,7 @@ class Kind(enum.IntEnum):
     EXEC = enum.auto()
     EXIT = enum.auto()
     FORK = enum.auto()
+    CGROUP = enum.auto()
     OPEN = enum.auto()
     CHDIR = enum.auto()
     FCHDIR = enum.auto()

@@ -120,6 +120,9 @@ class Meaning:
                 return self._forked(head, record)
             case Kind.EXIT:
                 return self._ended(head, record)
+            case Kind.CGROUP:
+                self.table.moved(int(head.a))
+                return _MERGED
             case Kind.CHDIR | Kind.FCHDIR:
                 self._moved(head, record)
                 return _MERGED

@@ -73,6 +73,7 @@ class ProcessTable:
         self._node = node
         self._owner_of = owner_of
         self._host = host
+        self.hears_moves = False
         self._known: dict[int, Known] = {}
         self._pending: dict[int, Arguments] = {}
         self._ended: Generations[int, Known] = Generations(_ENDED)
@@ -100,12 +101,11 @@ class ProcessTable:
         # A thread that is not the first may have called execve: its number is in `a`.
         asked = self._pending.pop(int(head.a), None) or self._pending.pop(pid, None)
         parent = before.parent if before is not None else parent_of(pid)
-        owner = self._owner_of(pid)
-        if owner is None or owner is self._host:
-            # Gone already, or on its way into a container: its parent's, unless it says otherwise itself.
+        # A process stays in its parent's control group until it is moved, which is told (`moved`).
+        owner = before.owner if before is not None and self.hears_moves else self._owner_of(pid)
+        if owner is None:  # gone already
             inherited = self._known.get(parent) or self._ended.get(parent)
-            if owner is None and inherited is not None:
-                owner = inherited.owner
+            owner = inherited.owner if inherited is not None else None
         # Links are read after the fact: a process that started another program meanwhile has that one's.  The name it
         # was started under came with the record, and is a script's own.
         file = _link(pid, "exe")

@@ -33,6 +33,7 @@ def text_of(wanted: Wanted) -> str:
         f"#define RING_PAGES {wanted.ring_bytes // os.sysconf('SC_PAGESIZE')}",
         f"#define SELF {os.getpid()}",
         "#define SCOPED" if wanted.is_scoped else "",
+        "#define WAKES" if wanted.plaintext else "",
         f"#define CHUNKS {max(1, wanted.message_bytes // (16 * 1024))}",
         defines(),
         offsets(READ_BY_OFFSET),

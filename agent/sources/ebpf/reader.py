@@ -27,7 +27,7 @@ Item = tuple[bytes, int]
 """A record, and how many it stands for."""
 
 _NEVER_FOLDED = frozenset(
-    {Kind.EXEC_ARGS, Kind.EXEC, Kind.EXIT, Kind.FORK, Kind.CHDIR, Kind.FCHDIR, Kind.PLAIN, Kind.PLAIN_END}
+    {Kind.EXEC_ARGS, Kind.EXEC, Kind.EXIT, Kind.FORK, Kind.CGROUP, Kind.CHDIR, Kind.FCHDIR, Kind.PLAIN, Kind.PLAIN_END}
 )
 _MOST_FOLDS = 16_384
 # Handed on and not taken yet: about 300 MB of small records at worst, never reached by a loop that runs.
@@ -49,7 +49,9 @@ class Reader:
         poll_seconds: float,
         fold_seconds: float,
         is_realtime: bool,
+        is_woken: bool,
     ) -> None:
+        self._is_woken = is_woken
         self._ring = ring
         self._accounting = accounting
         self._hand_on = hand_on
@@ -98,7 +100,7 @@ class Reader:
                 self._hand_on(items)
             if is_last and (not records or self._ring.read >= self._last):
                 return
-            if len(records) > _BUSY:
+            if len(records) > _BUSY or not self._is_woken:
                 # A ring that fills faster than it is emptied is read on, after a pause that lets others run.
                 time.sleep(0.0005 if self._ring.waiting > self._ring.size // 8 else self._poll)
             else:

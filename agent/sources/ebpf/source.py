@@ -77,6 +77,7 @@ class EbpfSource:
             poll_seconds=self._config.poll_seconds,
             fold_seconds=self._config.fold_seconds,
             is_realtime=self._config.is_realtime,
+            is_woken=self._config.reads_plaintext,
         )
         coverage = None
         if self._config.reads_plaintext:
@@ -84,6 +85,7 @@ class EbpfSource:
             ports = self._config.plaintext.http_ports
             coverage = CoverageWatch(self.kernel, self.meaning, self._reporter, does_host=does_host, ports=ports)
         self.meaning.coverage = coverage
+        self.meaning.table.hears_moves = any(probe.function == "attach_cgroup" for probe in self.kernel.on)
         await asyncio.to_thread(self.meaning.scan)
         self.reader.start()
         out.connected(True)

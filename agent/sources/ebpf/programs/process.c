@@ -97,8 +97,8 @@ int sched_exec(void *ctx) {
     struct text_record *record = text_scratch.lookup(&zero);
     if (!record) return 0;
     u32 place = 0, old = 0;
-    bpf_probe_read_kernel(&place, 4, ctx + OFF_sched_process_exec_filename);
-    bpf_probe_read_kernel(&old, 4, ctx + OFF_sched_process_exec_old_pid);
+    place = *(u32 *)(ctx + OFF_sched_process_exec_filename);
+    old = *(u32 *)(ctx + OFF_sched_process_exec_old_pid);
     int got = bpf_probe_read_kernel_str(record->text, TEXT_BYTES, ctx + (place & 0xffff));
     u64 hash = 0xcbf29ce484222325ULL;  // FNV-1a
     for (int i = 0; i < TEXT_BYTES; i++) {
@@ -128,9 +128,9 @@ BPF_TABLE("lru_hash", u32, u32, last_signals, 16384);
 #ifdef OFF_signal_generate_sig
 int signal_sent(void *ctx) {
     int signal = 0, target = 0, result = 0;
-    bpf_probe_read_kernel(&signal, 4, ctx + OFF_signal_generate_sig);
-    bpf_probe_read_kernel(&target, 4, ctx + OFF_signal_generate_pid);
-    bpf_probe_read_kernel(&result, 4, ctx + OFF_signal_generate_result);
+    signal = *(u32 *)(ctx + OFF_signal_generate_sig);
+    target = *(u32 *)(ctx + OFF_signal_generate_pid);
+    result = *(u32 *)(ctx + OFF_signal_generate_result);
     // SIGCHLD, SIGCONT, SIGWINCH, SIGURG and stop signals of a terminal end nothing; a signal that was not put is none.
     if (result || signal <= 0 || signal > 31 || signal == 17 || signal == 18 || signal == 28 || signal == 23) return 0;
     u32 key = target, value = signal;
@@ -147,7 +147,7 @@ int sched_exit(void *ctx) {
 #ifdef OFF_sched_process_exit_group_dead
     // The first thread may end before the others, and execve by another thread ends it: only the last one counts.
     u8 is_last = 0;
-    bpf_probe_read_kernel(&is_last, 1, ctx + OFF_sched_process_exit_group_dead);
+    is_last = *(u8 *)(ctx + OFF_sched_process_exit_group_dead);
     if (!is_last) return 0;
 #else
     if (pid != tid) return 0;
@@ -164,8 +164,8 @@ int sched_exit(void *ctx) {
 int new_task(void *ctx) {
     u32 child = 0;
     u64 flags = 0;
-    bpf_probe_read_kernel(&child, 4, ctx + OFF_task_newtask_pid);
-    bpf_probe_read_kernel(&flags, 8, ctx + OFF_task_newtask_clone_flags);
+    child = *(u32 *)(ctx + OFF_task_newtask_pid);
+    flags = *(u64 *)(ctx + OFF_task_newtask_clone_flags);
     if (flags & 0x00010000) return 0;  // CLONE_THREAD
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     u8 one = 1;
@@ -178,8 +178,7 @@ int new_task(void *ctx) {
 
 // A task that is put into another control group may belong to a pod now: look at it again.
 int attach_cgroup(void *ctx) {
-    u32 pid = 0;
-    bpf_probe_read_kernel(&pid, 4, ctx + OFF_cgroup_attach_task_pid);
+    u32 pid = *(u32 *)(ctx + OFF_cgroup_attach_task_pid);
     ignored.delete(&pid);
-    return 0;
+    return plain(CGROUP, pid, 0);
 }

@@ -103,8 +103,12 @@ static __always_inline int with_text(struct text_record *record, u32 kind, u64 a
     u64 total = sizeof(struct head) + size;
     asm volatile("" : "+r"(total));
     if (total > sizeof(struct text_record)) total = sizeof(struct text_record);
-    // A program that starts is heard of at once; everything else waits for the reader's next turn.
-    if (events.ringbuf_output(record, total, kind == EXEC ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
-        count(2 * kind + 1);
+#ifdef WAKES
+    // Where plaintext is read, a program that starts is heard of at once; all else waits for the reader's next turn.
+    u64 flags = kind == EXEC ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+#else
+    u64 flags = BPF_RB_NO_WAKEUP;
+#endif
+    if (events.ringbuf_output(record, total, flags)) count(2 * kind + 1);
     return 0;
 }

@@ -126,9 +126,9 @@ static __always_inline int take_state(void *ctx, u32 kind, u64 sent, u64 receive
     record->head.a = sent;
     record->head.b = received;
     record->head.size = sizeof(struct state_record) - sizeof(struct head);
-    bpf_probe_read_kernel(&record->family, 2, ctx + OFF_inet_sock_set_state_family);
-    bpf_probe_read_kernel(&record->source_port, 2, ctx + OFF_inet_sock_set_state_sport);
-    bpf_probe_read_kernel(&record->destination_port, 2, ctx + OFF_inet_sock_set_state_dport);
+    record->family = *(u16 *)(ctx + OFF_inet_sock_set_state_family);
+    record->source_port = *(u16 *)(ctx + OFF_inet_sock_set_state_sport);
+    record->destination_port = *(u16 *)(ctx + OFF_inet_sock_set_state_dport);
     bpf_probe_read_kernel(record->source, 16, ctx + OFF_inet_sock_set_state_saddr_v6);
     bpf_probe_read_kernel(record->destination, 16, ctx + OFF_inet_sock_set_state_daddr_v6);
     record->state = 0;
@@ -140,14 +140,14 @@ static __always_inline int take_state(void *ctx, u32 kind, u64 sent, u64 receive
 
 int set_state(void *ctx) {
     int now = 0, old = 0;
-    bpf_probe_read_kernel(&now, 4, ctx + OFF_inet_sock_set_state_newstate);
+    now = *(u32 *)(ctx + OFF_inet_sock_set_state_newstate);
     if (now != 10 && now != 7) return 0;  // LISTEN, CLOSE
     if (now == 10) {
         u32 pid = bpf_get_current_pid_tgid() >> 32;
         return is_left_out(pid) ? 0 : take_state(ctx, LISTEN, 0, 0, pid);
     }
     u64 socket = 0;
-    bpf_probe_read_kernel(&socket, 8, ctx + OFF_inet_sock_set_state_skaddr);
+    socket = *(u64 *)(ctx + OFF_inet_sock_set_state_skaddr);
     struct traffic *seen = volumes.lookup(&socket);
     if (!seen) return 0;
     struct traffic copy = *seen;
@@ -172,18 +172,18 @@ static __always_inline int take_volume(u64 socket, u16 family, u16 protocol, int
 #ifdef OFF_sock_send_length_sk
 int send_length(void *ctx) {
     u64 socket = 0; u16 family = 0, protocol = 0; int moved = 0;
-    bpf_probe_read_kernel(&socket, 8, ctx + OFF_sock_send_length_sk);
-    bpf_probe_read_kernel(&family, 2, ctx + OFF_sock_send_length_family);
-    bpf_probe_read_kernel(&protocol, 2, ctx + OFF_sock_send_length_protocol);
-    bpf_probe_read_kernel(&moved, 4, ctx + OFF_sock_send_length_ret);
+    socket = *(u64 *)(ctx + OFF_sock_send_length_sk);
+    family = *(u16 *)(ctx + OFF_sock_send_length_family);
+    protocol = *(u16 *)(ctx + OFF_sock_send_length_protocol);
+    moved = *(u32 *)(ctx + OFF_sock_send_length_ret);
     return take_volume(socket, family, protocol, moved, 1);
 }
 int recv_length(void *ctx) {
     u64 socket = 0; u16 family = 0, protocol = 0; int moved = 0;
-    bpf_probe_read_kernel(&socket, 8, ctx + OFF_sock_recv_length_sk);
-    bpf_probe_read_kernel(&family, 2, ctx + OFF_sock_recv_length_family);
-    bpf_probe_read_kernel(&protocol, 2, ctx + OFF_sock_recv_length_protocol);
-    bpf_probe_read_kernel(&moved, 4, ctx + OFF_sock_recv_length_ret);
+    socket = *(u64 *)(ctx + OFF_sock_recv_length_sk);
+    family = *(u16 *)(ctx + OFF_sock_recv_length_family);
+    protocol = *(u16 *)(ctx + OFF_sock_recv_length_protocol);
+    moved = *(u32 *)(ctx + OFF_sock_recv_length_ret);
     return take_volume(socket, family, protocol, moved, 0);
 }
 #endif

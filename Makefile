@@ -34,7 +34,8 @@ test: lint ## everything that CI runs
 	$(BIN)/reeve rules test
 	$(BIN)/reeve policies test
 
-e2e: $(STAMP) ## the live sources against real peers, built with Go (a minute; the first time four)
+e2e: $(STAMP) ## the live sources against real peers and the real kernel, built with Go (five minutes; the first time eight)
+	@.ci/install-bpf
 	@if command -v go >/dev/null; then \
 	  $(BIN)/python -m pytest tests/e2e --require-peers --timeout 900; \
 	else \
@@ -43,6 +44,7 @@ e2e: $(STAMP) ## the live sources against real peers, built with Go (a minute; t
 	fi
 
 bench: $(STAMP) ## ratios against a named baseline, in one run
+	@.ci/install-bpf
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)" || exit 1; done
 
 lock: ## resolve requirements.lock again (needs uv)

@@ -395,6 +395,5 @@ def _received(source: Any) -> Any:
     head = source.read(_LENGTH_BYTES)
     if len(head) < _LENGTH_BYTES:
         return None
-    size = int.from_bytes(head, "big")
-    octets = source.read(size)
+    octets = source.read(size := int.from_bytes(head, "big"))
     return unpacked(octets) if len(octets) == size else None

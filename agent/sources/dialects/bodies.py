@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from email.parser import BytesParser
-from email.policy import HTTP
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from agent.sources.dialects.fragment import completed, strings_of, value_of
+from agent.sources.dialects.multipart import parts_of
 from agent.sources.exchanges.encodings import decoded
 from agent.sources.exchanges.grpc import messages_of, texts_of
 from agent.sources.exchanges.sse import events_of
 
 _LIMIT = 1024 * 1024
 _EVENTS = 50_000
-_PARTS = 512
+_FIELDS = 10_000
+# The Model Context Protocol's first event until 2024-11-05: where to post to.
+_ENDPOINT = "endpoint"
 
 
 class Content(msgspec.Struct):
@@ -52,8 +53,8 @@ def content_of(body: bytes, content_type: str, grpc_encoding: str = "") -> Conte
     if kind.startswith("multipart/"):
         return _multipart(body, content_type)
     if kind == "application/x-www-form-urlencoded":
-        pairs = parse_qsl(body.decode("utf-8", "replace"), max_num_fields=1000)
-        return Content(texts=[value for _, value in pairs if value])
+        fields = body.decode("utf-8", "replace").split("&", _FIELDS)[:_FIELDS]
+        return Content(texts=[value for _, value in parse_qsl("&".join(fields)) if value])
     if kind.startswith(("image/", "audio/", "video/", "font/")) or kind == "application/octet-stream":
         return Content()
     return _json_or_text(body)
@@ -61,60 +62,57 @@ def content_of(body: bytes, content_type: str, grpc_encoding: str = "") -> Conte
 
 def _json_or_text(body: bytes) -> Content:
     text = body.decode("utf-8", "replace")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    else:
-        # Gemini streams one array of answers when it is not asked for events.
-        if isinstance(value, list) and value and all(isinstance(one, dict) and "candidates" in one for one in value):
-            return Content(events=value)
-        return Content(values=[value])
     stripped = text.lstrip()
+    if (whole := value_of(text)) is not None or stripped.rstrip() == "null":
+        return _valued(whole)
     if stripped.startswith(("data:", "event:", ": ")):
         return _events(body)
+    if (begun := completed(stripped)) is not None:
+        return _valued(begun)
     lines = [line for line in text.split("\n") if line.strip()]
-    values = [value for line in lines if (value := _value(line)) is not None]
-    if values and len(values) >= len(lines) - 1:
-        return Content(events=values)
+    values = [_structure(line) for line in lines]
+    if 0 < len(lines) - values.count(None) >= len(lines) - 1:
+        return _lines(lines, values)
     if stripped[:1] in ("{", "["):
-        # Cut off: whatever strings are whole or begun in it.
-        return Content(values=[_strings_of(stripped)])
+        # Broken in its middle: whatever strings are whole or begun in it.
+        return Content(values=[strings_of(stripped)])
     return Content(texts=[text] if text.strip() else [])
 
 
-def _value(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+def _valued(value: Any) -> Content:
+    # Gemini streams one array of answers when it is not asked for events; the last may hold usage alone.
+    if isinstance(value, list) and any(isinstance(one, dict) and "candidates" in one for one in value):
+        return Content(events=value)
+    return Content(values=[value])
 
 
-def _strings_of(text: str) -> list[str]:
-    """Strings of broken JSON, one by one, with the key before each dropped."""
-    found: list[str] = []
-    at = 0
-    while (start := text.find('"', at)) >= 0 and len(found) < _EVENTS:
-        end = start + 1
-        while end < len(text) and text[end] != '"':
-            end += 2 if text[end] == "\\" else 1
-        raw = text[start + 1 : end]
-        is_key = text[end + 1 : end + 12].lstrip().startswith(":")
-        if not is_key:
-            value = _value(f'"{raw}"')
-            found.append(value if isinstance(value, str) else raw)
-        at = end + 1
-    return found
+def _structure(text: str) -> dict[str, Any] | list[Any] | None:
+    value = value_of(text)
+    return value if isinstance(value, (dict, list)) else None
+
+
+def _lines(lines: list[str], values: list[Any]) -> Content:
+    """Lines of JSON, of which one may be broken: cut at the end, or without its beginning."""
+    whole = Content(events=[], texts=[])
+    for line, value in zip(lines, values, strict=True):
+        begun = completed(line) if value is None else value
+        if begun is not None:
+            whole.events.append(begun)
+        else:
+            whole.texts += strings_of(line) or [line]
+    return whole
 
 
 def _events(body: bytes) -> Content:
     events: list[Any] = []
     texts: list[str] = []
     for event in events_of(body.decode("utf-8", "replace"))[:_EVENTS]:
-        if event.data == "[DONE]":
+        if event.data == "[DONE]" or event.name == _ENDPOINT:
             continue
-        value = _value(event.data)
-        if isinstance(value, (dict, list)):
+        value = _structure(event.data)
+        if value is None:
+            value = completed(event.data)
+        if value is not None:
             if event.name and isinstance(value, dict) and "type" not in value and event.name != "message":
                 value = {"type": event.name, **value}
             events.append(value)
@@ -131,10 +129,10 @@ def aws_events(body: bytes) -> list[Any]:
         total, heads = int.from_bytes(body[at : at + 4], "big"), int.from_bytes(body[at + 4 : at + 8], "big")
         if total < 16 or heads > total - 16:
             break
-        value = _value(body[at + 12 + heads : at + total - 4].decode("utf-8", "replace"))
+        value = value_of(body[at + 12 + heads : at + total - 4].decode("utf-8", "replace"))
         if isinstance(value, dict) and isinstance(value.get("bytes"), str):
             try:
-                value = _value(base64.b64decode(value["bytes"], validate=False).decode("utf-8", "replace"))
+                value = value_of(base64.b64decode(value["bytes"], validate=False).decode("utf-8", "replace"))
             except (binascii.Error, ValueError):
                 value = None
         if value is not None:
@@ -144,17 +142,15 @@ def aws_events(body: bytes) -> list[Any]:
 
 
 def _multipart(body: bytes, content_type: str) -> Content:
-    head = b"content-type: " + content_type.encode("latin-1", "replace") + b"\r\nmime-version: 1.0\r\n\r\n"
-    message = BytesParser(policy=HTTP).parsebytes(head + body)
-    whole = Content()
-    for part in list(message.walk())[:_PARTS]:
-        if part.is_multipart():
-            continue
-        payload = part.get_payload(decode=True)
-        if not isinstance(payload, bytes) or not payload:
-            continue
-        encoding = part.get("content-encoding", "")
-        payload = decoded(payload, str(encoding), _LIMIT).body
-        inner = content_of(payload, part.get_content_type())
-        whole = Content(whole.values + inner.values + inner.events, whole.events, whole.texts + inner.texts)
-    return whole
+    """What the parts hold; parts within parts are read as text, and all together grow to no more than the limit."""
+    whole = Content(values=[], texts=[])
+    parts, room = 0, _LIMIT
+    for parts, part in enumerate(parts_of(body, content_type), 1):
+        payload = decoded(part.content, part.headers.get("content-encoding", ""), room).body
+        room -= len(payload)
+        kind = part.headers.get("content-type", "text/plain")
+        is_plain = kind.lower().lstrip().startswith(("multipart/", "message/"))
+        inner = content_of(payload, "text/plain" if is_plain else kind)
+        whole.values += [*inner.values, *inner.events]
+        whole.texts += inner.texts
+    return whole if parts else _json_or_text(body)

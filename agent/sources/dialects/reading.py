@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from agent.model import GenAiOperation, Message, Role, Sensitive
 from agent.sources.dialects.bodies import Content, content_of
-from agent.sources.dialects.catalogue import Api, api_of, api_of_shape
+from agent.sources.dialects.catalogue import Api, api_of, api_of_shape, fits, is_read, provider_of
+from agent.sources.dialects.vocabulary import well_formed
 from agent.sources.dialects.walk import Said, joined, walk
 from agent.sources.exchanges import Exchange
+from agent.sources.exchanges.exchange import Headers, path_of
+from agent.sources.exchanges.grpc import tensor_texts
 
 _MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|engines|publishers/[^/]+/models)/([^/:?]+)")
+_MODEL_IN_QUERY = re.compile(r"[?&]model=([^&#]+)")
+# AWS signs each request anew; the key's name is what stays.
+_SIGNED = re.compile(r"AWS4-\S+ .*?Credential=([^/,\s]+)")
+_JSON_LENGTH = "inference-header-content-length"
 _CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "helicone-auth")
 _CREDENTIAL_IN_URL = re.compile(r"([?&](?:key|api_key|api-key|access_token|token)=)([^&]+)")
 _INPUT_TOKENS = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "prompt_eval_count", "prompt_n")
@@ -27,32 +34,72 @@ _OUTPUT_TOKENS = (
 )
 _DEPTH = 8
 _ERROR_STATUS = 400
+# What all readers of JSON can hold; nobody counts further.
+_MOST = 2**53
 
 
 def operations_of(exchange: Exchange) -> list[GenAiOperation]:
     """The operations an exchange was: none if it was no call of a model, tool or observer that is known."""
     host, port = host_and_port(exchange.host)
-    path = urlsplit(exchange.target).path
-    asked = content_of(exchange.body, exchange.header("content-type"), exchange.header("grpc-encoding"))
-    api = api_of(host, path)
-    by_shape = next((found for value in asked.values if (found := api_of_shape(_first(value)))), None)
-    if api is None or (by_shape is not None and by_shape.kind == "mcp"):
-        api = by_shape if by_shape is not None else api
-    if api is None and exchange.header("mcp-protocol-version"):
-        api = Api("mcp", "execute_tool", "mcp")
-    if api is None or (exchange.method == "GET" and not exchange.turns and not exchange.answer):
+    # A request that was handed on before is known by what it said then, but not told again.
+    asked = _content(exchange.body or exchange.told_body, exchange.headers)
+    is_told = not exchange.body and exchange.is_prompt_told
+    answered = _content(exchange.answer, exchange.answer_headers)
+    api = _api(exchange, host, asked, answered)
+    if api is None:
         return []
     if exchange.turns:
         return [_socket_operation(exchange, api, host, port)]
-    answered = content_of(
-        exchange.answer, exchange.answer_header("content-type"), exchange.answer_header("grpc-encoding")
-    )
-    said = _said(asked, "assistant" if api.kind == "mcp" else _asking_role(api), api)
+    said = [] if is_told else _said(asked, "assistant" if api.kind == "mcp" else _asking_role(api), api)
     replied = _said(answered, _answering_role(api), api)
     messages = _messages(said, replied)
     if not messages and not exchange.is_prompt_told and not asked.values:
         return []
     return [_operation(exchange, api, (host, port), asked, answered, messages)]
+
+
+def _content(body: bytes, headers: Headers) -> Content:
+    def header(name: str) -> str:
+        return next((value for key, value in headers if key == name), "")
+
+    length = header(_JSON_LENGTH)
+    if length.isdecimal():  # KServe's binary extension: tensors stand behind the JSON
+        end = int(length[:9])
+        content = content_of(body[:end], "application/json")
+        return Content(content.values, content.events, content.texts + tensor_texts(body[end:], is_cut=True))
+    return content_of(body, header("content-type"), header("grpc-encoding"))
+
+
+def _api(exchange: Exchange, host: str, asked: Content, answered: Content) -> Api | None:
+    path = path_of(exchange.target)
+    requests = [_first(value) for value in (*asked.values, *asked.events)]
+    by_shape = next((found for value in requests if (found := api_of_shape(value))), None)
+    if by_shape is not None and by_shape.kind == "mcp":
+        return by_shape
+    if exchange.method == "GET" and not exchange.turns:
+        return _api_of_get(exchange, host, path, answered)
+    if exchange.header("mcp-protocol-version"):
+        return Api("mcp", "execute_tool", "mcp")
+    api = api_of(host, path)
+    if api is not None and fits(api, requests):
+        return api
+    if by_shape is not None:
+        return by_shape._replace(provider=provider_of(host) or by_shape.provider)
+    return None
+
+
+def _api_of_get(exchange: Exchange, host: str, path: str, answered: Content) -> Api | None:
+    """The API whose words were read without a request's body: a tool's stream, a slot, an answer that was kept."""
+    if not exchange.answer:
+        return None
+    shapes = (api_of_shape(_first(value)) for value in answered.events)
+    if exchange.header("mcp-protocol-version") or any(one is not None and one.kind == "mcp" for one in shapes):
+        return Api("mcp", "execute_tool", "mcp")
+    api = api_of(host, path)
+    if api is None or api.kind != "model" or not is_read(host, path):
+        return None
+    needs = api.needs and ("n_ctx" if api.provider == "llama.cpp" else "object+output|object+data")
+    return api if fits(api._replace(needs=needs), [_first(value) for value in answered.values]) else None
 
 
 def _asking_role(api: Api) -> Role:
@@ -111,13 +158,13 @@ def _operation(
     messages: tuple[Message, ...],
 ) -> GenAiOperation:
     questions, answers = asked.values or asked.events, [*answered.values, *answered.events]
-    in_path = _MODEL_IN_PATH.search(urlsplit(exchange.target).path)
+    in_target = _MODEL_IN_PATH.search(path_of(exchange.target)) or _MODEL_IN_QUERY.search(exchange.target)
     is_error = exchange.status >= _ERROR_STATUS
     credential = credential_of(exchange)
     return GenAiOperation(
         operation=api.operation,
         provider=api.provider,
-        request_model=_text(questions, ("model", "modelId")) or (unquote(in_path[1]) if in_path else ""),
+        request_model=_text(questions, ("model", "modelId")) or (unquote(in_target[1]) if in_target else ""),
         response_model=_text(answers, ("model", "modelVersion")),
         server_address=server[0],
         server_port=server[1],
@@ -134,11 +181,11 @@ def _operation(
 
 def _tool(exchange: Exchange, questions: list[Any]) -> str:
     """An MCP call's method, and the tool it is for."""
-    for value in questions:
+    for value in (one for value in questions for one in (value if isinstance(value, list) else [value])):
         if isinstance(value, dict) and isinstance(method := value.get("method"), str):
             params = value.get("params")
             name = params.get("name") if isinstance(params, dict) else None
-            return f"{method}:{name}" if isinstance(name, str) else method
+            return well_formed(f"{method}:{name}" if isinstance(name, str) else method)
     return exchange.header("mcp-method")
 
 
@@ -154,6 +201,8 @@ def credential_of(exchange: Exchange) -> str:
     """The credential a request carries; never kept, only its fingerprint."""
     for name in _CREDENTIALS:
         if value := exchange.header(name):
+            if signed := _SIGNED.match(value):
+                return signed[1]
             return value.rpartition(" ")[2] or value
     found = _CREDENTIAL_IN_URL.search(exchange.target)
     return unquote(found[2]) if found else ""
@@ -173,7 +222,7 @@ def _text(values: list[Any], keys: tuple[str, ...]) -> str:
         for key in keys:
             found = _find(value, key, _DEPTH)
             if isinstance(found, str) and found:
-                return found[:256]
+                return well_formed(found[:256])
     return ""
 
 
@@ -194,4 +243,4 @@ def _number(values: list[Any], keys: tuple[str, ...]) -> int:
             found = _find(value, key, _DEPTH)
             if isinstance(found, int) and not isinstance(found, bool):
                 most = max(most, found)
-    return most
+    return min(most, _MOST)

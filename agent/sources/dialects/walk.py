@@ -8,202 +8,93 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
 
-from agent.model import Role
-
-Whose: TypeAlias = Role | Literal["call"]
-"""A role; `call` is the assistant's, with what it wants a tool to do."""
-
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "ai": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "ipython": "tool",
-}
-# What stands under these keys is somebody's, whatever the turn around it says.
-_KEY_ROLES: dict[str, Whose] = {
-    "system": "system",
-    "system_prompt": "system",
-    "systemprompt": "system",
-    "systeminstruction": "system",
-    "system_instruction": "system",
-    "instructions": "system",
-    "preamble": "system",
-    "prompt": "user",
-    "suffix": "user",
-    "question": "user",
-    "query": "user",
-    "text_input": "user",
-    "inputtext": "user",
-    "tool_calls": "call",
-    "tooluse": "call",
-    "functioncall": "call",
-    "function_call": "call",
-    "functionresponse": "tool",
-    "function_response": "tool",
-    "toolresult": "tool",
-    "tool_result": "tool",
-    "tool_results": "tool",
-    "tool_outputs": "tool",
-    "documents": "document",
-    "document": "document",
-    "context": "document",
-    "searchresult": "document",
-    "generated_text": "assistant",
-    "completion": "assistant",
-    "tools": "other",
-    "toolconfig": "other",
-    "metadata": "other",
-    "requestmetadata": "other",
-    "error": "other",
-    "headers": "other",
-}
-_TYPE_ROLES: dict[str, Whose] = {
-    "function_call_output": "tool",
-    "custom_tool_call_output": "tool",
-    "tool_result": "tool",
-    "mcp_tool_result": "tool",
-    "web_search_tool_result": "document",
-    "search_result": "document",
-    "document": "document",
-    "function_call": "call",
-    "tool_use": "call",
-    "server_tool_use": "call",
-    "mcp_tool_use": "call",
-    "input_json_delta": "call",
-    "response.function_call_arguments.delta": "call",
-    "reasoning": "assistant",
-    "thinking": "assistant",
-    "output_text": "assistant",
-}
-# Names, numbers of things and settings: made by programs, and the same in every call.
-_NO_TEXT = frozenset(
-    {
-        "role",
-        "type",
-        "object",
-        "model",
-        "modelid",
-        "modelversion",
-        "finish_reason",
-        "finishreason",
-        "stop_reason",
-        "stopreason",
-        "done_reason",
-        "created",
-        "created_at",
-        "encoding_format",
-        "response_format_type",
-        "obfuscation",
-        "p",
-        "system_fingerprint",
-        "service_tier",
-        "signature",
-        "thoughtsignature",
-        "encrypted_content",
-        "embedding",
-        "logprobs",
-        "top_logprobs",
-        "jsonrpc",
-        "anthropic_version",
-        "media_type",
-        "mimetype",
-        "mime_type",
-        "format",
-        "object_type",
-        "event_type",
-        "is_finished",
-        "status",
-        "tool_choice",
-        "cache_control",
-        "context_ids",
-    }
+from agent.sources.dialects.vocabulary import (
+    FREE_IN_CALLS,
+    FREE_IN_RESULTS,
+    KEY_ROLES,
+    NO_TEXT,
+    RESULT_KEYS,
+    ROLES,
+    TYPE_ROLES,
+    Whose,
+    is_identifier,
+    is_media,
+    well_formed,
 )
-_IDENTIFIERS = re.compile(r"(?:.*_)?id|.*Id|call_id|responseId|fingerprint")
-_BASE64 = re.compile(r"(?:data:[\w./+-]+;base64,)?[A-Za-z0-9+/=_\-\r\n]{256,}")
+
 _DEPTH = 40
 _NESTED_BYTES = 1024 * 1024
 _DISCRIMINATORS = ("type", "event_type", "index", "output_index", "content_index", "contentBlockIndex", "item_id")
-# A streamed part that is told again as a whole at its end.
-_REPEATED = re.compile(r"response\.(?:.*\.done|completed|incomplete|created|in_progress|queued|output_item\.added)")
+# What the request said, told back.
+_ECHOED = re.compile(
+    r"response\.(?:created|in_progress|queued)|session\.updated|conversation\.item\.(?:created|added|done)"
+)
+# Ends and beginnings of streamed parts: what they hold was mostly told in parts before.
+_REPEATED = re.compile(
+    r"response\.(?:.*\.done|done|completed|incomplete|failed|output_item\.added)|stream-end"
+    r"|conversation\.item\.input_audio_transcription\.completed"
+)
+_SOUND = re.compile(r"response\.(?:output_)?audio\.delta")
 
 
 class Said(msgspec.Struct):
-    """A text, its path (a key for joining streamed parts), and whose it is."""
+    """A text and whose it is; `path` tells parts of one text in a stream, and is short whatever the names were."""
 
     role: Whose
     path: str
     text: str
 
 
+class _Place(NamedTuple):
+    """Where a text stands.  `mark` is a hash of all names above it: the names themselves would outgrow the body."""
+
+    role: Whose
+    mark: int = 0
+    key: str = ""
+    is_free: bool = False  # inside of what a tool was asked or said: names tell nothing
+
+
+class _Leaf(NamedTuple):
+    place: _Place
+    text: str
+
+
 def walk(value: Any, role: Whose) -> list[Said]:
     """Every text of a JSON value in order; `role` is whose words they are where nothing says more."""
     found: list[Said] = []
-    _walk(value, role, "", found, _DEPTH)
+    _tell(value, _Place(role), found, _DEPTH)
     return found
 
 
-def _is_text(key: str, text: str) -> bool:
-    if not text or not text.strip() or key.lower() in _NO_TEXT:
-        return False
-    if _IDENTIFIERS.fullmatch(key) and not key.lower().startswith(("user", "session", "end_user", "customer")):
-        # An identifier is a text only if it says more than a random name does.
-        return "@" in text or " " in text
-    return not (len(text) > 256 and _BASE64.fullmatch(text))
+def joined(events: list[Any], role: Whose) -> list[Said]:
+    """The texts of streamed JSON events: parts with the same place in their events are one text.
 
-
-def _walk(value: Any, role: Whose, path: str, found: list[Said], depth: int, key: str = "") -> None:
-    if not depth:
-        return
-    if isinstance(value, str):
-        _take(value, role, path, found, depth, key)
-    elif isinstance(value, dict):
-        role = _role_of(value, role)
-        mark = "".join(f"<{name}={value[name]}>" for name in _DISCRIMINATORS if isinstance(value.get(name), (str, int)))
-        for name, inner in value.items():
-            lower = name.lower()
-            own: Whose | None = _KEY_ROLES.get(lower)
-            if own == "user" and not isinstance(inner, (str, list)):
-                own = None
-            _walk(inner, own or role, f"{path}{mark}.{name}", found, depth - 1, name)
-    elif isinstance(value, list):
-        if len(value) > 16 and all(isinstance(one, (int, float)) for one in value[:16]):
-            return  # tokens or a vector
-        for position, inner in enumerate(value):
-            has_index = isinstance(inner, dict) and isinstance(inner.get("index"), int)
-            _walk(inner, role, f"{path}[{'' if has_index else position}]", found, depth - 1, key)
-
-
-def _role_of(value: dict[str, Any], role: Whose) -> Whose:
-    named = value.get("role")
-    if isinstance(named, str) and (own := _ROLES.get(named.lower())):
-        role = own
-    kind = value.get("type")
-    return _TYPE_ROLES.get(kind, role) if isinstance(kind, str) else role
-
-
-def _take(text: str, role: Whose, path: str, found: list[Said], depth: int, key: str) -> None:
-    if not _is_text(key, text):
-        return
-    nested = nested_json(text)
-    if nested is None:
-        found.append(Said(role, path, text))
-        return
-    # Its texts, decoded, are what people would call the text; its own names add nothing.
-    inner: list[Said] = []
-    _walk(nested, role, path, inner, depth - 1, key)
-    found += inner or [Said(role, path, text)]
+    What a stream tells again at its end is told only if it was not told before.
+    """
+    together: dict[tuple[Whose, int, bool], list[str]] = {}
+    late: list[Any] = []
+    for event in _without_tokens(events):
+        kind = _kind(event)
+        if _REPEATED.fullmatch(kind):
+            late.append(_outcome(event))
+        elif not _ECHOED.fullmatch(kind) and not _SOUND.fullmatch(kind):
+            for place, text in _leaves(event, _Place(role), _DEPTH):
+                if place.is_free or (place.key.lower() not in NO_TEXT and not is_identifier(place.key)):
+                    together.setdefault((place.role, place.mark, place.is_free), []).append(text)
+    said: list[Said] = []
+    for (whose, mark, is_free), pieces in together.items():
+        _tell("".join(pieces), _Place(whose, mark, "", is_free), said, _DEPTH)
+    told = {one.text for one in said}
+    for event in late:
+        for one in walk(event, role):
+            if one.text not in told:
+                told.add(one.text)
+                said.append(one)
+    return said
 
 
 def nested_json(text: str) -> Any:
@@ -218,41 +109,108 @@ def nested_json(text: str) -> Any:
     return value if value and isinstance(value, (dict, list)) else None
 
 
-def joined(events: list[Any], role: Whose) -> list[Said]:
-    """The texts of streamed JSON events: parts with the same place in their events are one text."""
-    together: dict[tuple[Whose, str], list[str]] = {}
-    told_again = any(_kind(event).endswith(".delta") for event in events)
-    for event in events:
-        if told_again and _REPEATED.fullmatch(_kind(event)):
+def _leaves(value: Any, place: _Place, depth: int) -> list[_Leaf]:
+    found: list[_Leaf] = []
+    _descend(value, place, found, depth)
+    return found
+
+
+def _descend(value: Any, place: _Place, found: list[_Leaf], depth: int) -> None:
+    if isinstance(value, str):
+        if value:
+            found.append(_Leaf(place, value))
+    elif isinstance(value, dict) and depth:
+        role = place.role if place.is_free else _role_of(value, place.role)
+        mark = hash((place.mark, _marks(value)))
+        kind = value.get("type")
+        for name, inner in value.items():
+            own = _own_role(kind, name.lower(), inner) if not place.is_free else None
+            whose = own or role
+            is_free = place.is_free or _is_free(name.lower(), whose)
+            _descend(inner, _Place(whose, hash((mark, name)), name, is_free), found, depth - 1)
+    elif isinstance(value, list) and depth:
+        if len(value) > 16 and all(isinstance(one, (int, float)) for one in value[:16]):
+            return  # tokens or a vector
+        for position, inner in enumerate(value):
+            has_index = isinstance(inner, dict) and isinstance(inner.get("index"), int)
+            _descend(inner, place._replace(mark=hash((place.mark, -1 if has_index else position))), found, depth - 1)
+
+
+def _marks(value: dict[str, Any]) -> tuple[tuple[str, str | int], ...]:
+    """What tells parts of one text from those of another at the same place."""
+    has_index = isinstance(value.get("index"), int) and "token" not in value
+    # TGI counts its tokens in `index`; OpenAI tells a part's `type` only where the part begins.
+    left_out = "type" if has_index else "index"
+    return tuple(
+        (name, value[name])
+        for name in _DISCRIMINATORS
+        if name != left_out and isinstance(value.get(name), (str, int)) and not isinstance(value[name], bool)
+    )
+
+
+def _role_of(value: dict[str, Any], role: Whose) -> Whose:
+    named = value.get("role")
+    if isinstance(named, str) and (own := ROLES.get(named.lower())):
+        role = own
+    kind = value.get("type")
+    return TYPE_ROLES.get(kind, role) if isinstance(kind, str) else role
+
+
+def _own_role(kind: Any, key: str, inner: Any) -> Whose | None:
+    """Whose what stands under a key is, if the key says so."""
+    if isinstance(kind, str) and (kind, key) in RESULT_KEYS:
+        return "tool"
+    own = KEY_ROLES.get(key)
+    return None if own == "user" and not isinstance(inner, (str, list)) else own
+
+
+def _is_free(key: str, role: Whose) -> bool:
+    return (role == "call" and key in FREE_IN_CALLS) or (role == "tool" and key in FREE_IN_RESULTS)
+
+
+def _tell(value: Any, place: _Place, found: list[Said], depth: int) -> None:
+    """Note the texts of a value, those of JSON in its strings decoded."""
+    for leaf in _leaves(value, place, depth):
+        whose = leaf.place.role
+        if not _is_text(leaf):
             continue
-        parts: list[Said] = []
-        _walk_parts(event, role, "", parts, _DEPTH)
-        for part in parts:
-            together.setdefault((part.role, part.path), []).append(part.text)
-    said: list[Said] = []
-    for (whose, path), pieces in together.items():
-        _take("".join(pieces), whose, path, said, _DEPTH, "")
-    return said
+        nested = nested_json(leaf.text) if depth else None
+        inner: list[Said] = []
+        if nested is not None:
+            # Its texts, decoded, are what people would call the text; its own names add nothing.
+            is_free = leaf.place.is_free or whose in ("call", "tool")
+            _tell(nested, leaf.place._replace(is_free=is_free), inner, depth // 2)
+        found += inner or [Said(whose, f"{leaf.place.mark:x}", well_formed(leaf.text))]
+
+
+def _is_text(leaf: _Leaf) -> bool:
+    key, text = leaf.place.key, leaf.text
+    if not text.strip() or is_media(text):
+        return False
+    if leaf.place.is_free:
+        return True
+    # An identifier is a text only if it says more than a random name does.
+    return key.lower() not in NO_TEXT and (not is_identifier(key) or "@" in text or " " in text)
+
+
+def _without_tokens(events: list[Any]) -> list[Any]:
+    """TGI tells each token and at the end the whole text: the tokens are left out once it came."""
+    if not any(isinstance(event, dict) and isinstance(event.get("generated_text"), str) for event in events):
+        return events
+    return [
+        {name: inner for name, inner in event.items() if name != "token"} if isinstance(event, dict) else event
+        for event in events
+    ]
 
 
 def _kind(event: Any) -> str:
-    kind = event.get("type", "") if isinstance(event, dict) else ""
+    kind = (event.get("type") or event.get("event_type")) if isinstance(event, dict) else ""
     return kind if isinstance(kind, str) else ""
 
 
-def _walk_parts(value: Any, role: Whose, path: str, found: list[Said], depth: int, key: str = "") -> None:
-    """As `_walk`, but a blank part counts, and a part that looks like JSON is no JSON yet."""
-    if isinstance(value, str):
-        if value and key.lower() not in _NO_TEXT and not _IDENTIFIERS.fullmatch(key):
-            found.append(Said(role, path, value))
-    elif isinstance(value, dict) and depth:
-        role = _role_of(value, role)
-        mark = "".join(f"<{name}={value[name]}>" for name in _DISCRIMINATORS if isinstance(value.get(name), (str, int)))
-        for name, inner in value.items():
-            _walk_parts(inner, _KEY_ROLES.get(name.lower()) or role, f"{path}{mark}.{name}", found, depth - 1, name)
-    elif isinstance(value, list) and depth:
-        if len(value) > 16 and all(isinstance(one, (int, float)) for one in value[:16]):
-            return
-        for position, inner in enumerate(value):
-            has_index = isinstance(inner, dict) and isinstance(inner.get("index"), int)
-            _walk_parts(inner, role, f"{path}[{'' if has_index else position}]", found, depth - 1, key)
+def _outcome(event: dict[str, Any]) -> Any:
+    """A stream's end without the request that it repeats."""
+    response = event.get("response")
+    if _kind(event).startswith("response.") and isinstance(response, dict):
+        return {name: response[name] for name in ("output", "error") if name in response}
+    return event

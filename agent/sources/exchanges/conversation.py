@@ -1,27 +1,23 @@
 """One connection: which protocol it speaks, and the exchanges on it.
 
 The client is found by what it says first.  A connection that is met in its middle is picked up at the next request
-(HTTP/1.1) or given up and said so (HTTP/2).  Nothing here waits: `early` hands on requests whose answers still come,
-`end` what is left.
+(HTTP/1.1) or given up and said so (HTTP/2).  When both sides have spoken and neither began a message, it is no HTTP.
+Nothing here waits: `early` hands on requests whose answers still come, `end` what is left.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Literal, TypeAlias
 
 from agent.sources.exchanges.exchange import Exchange, Limits, Told, Trouble, Turn, Way
-from agent.sources.exchanges.http1 import REQUEST_LINE, STATUS_LINE
-from agent.sources.exchanges.http2 import PREFACE, is_frame_start
+from agent.sources.exchanges.http1 import MAYBE_REQUEST, MAYBE_STATUS, REQUEST_LINE, STATUS_LINE
+from agent.sources.exchanges.http2 import PREFACE, is_frame_start, may_be_settings
 from agent.sources.exchanges.pairing import Http1Pairing, Pairing
 from agent.sources.exchanges.streams import Http2Pairing
 from agent.sources.exchanges.websocket import SocketReader
 
 _Mode: TypeAlias = Literal["unknown", "http1", "http2", "websocket", "opaque"]
 _HELD_BYTES = 64 * 1024
-_MAYBE_REQUEST = re.compile(rb"[A-Z]{1,16}(?: [^\x00-\x20\x7f]{0,16384}(?: [HTP/1.0]{0,8}\r?)?)?")
-_MAYBE_STATUS = re.compile(rb"H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01](?: \d{0,3})?)?)?)?)?)?)?)?")
-_SETTINGS = 4
 _OTHER: dict[Way, Way] = {"sent": "received", "received": "sent"}
 
 
@@ -32,6 +28,8 @@ class Conversation:
         self._limits = limits or Limits()
         self._mode: _Mode = "unknown"
         self._held: dict[Way, bytes] = {"sent": b"", "received": b""}
+        self._strangers: set[Way] = set()  # ways whose last bytes began no message
+        self._is_strange_told = False
         self._client: Way = "sent"
         self._pairing: Pairing | None = None
         self._sockets: dict[Way, SocketReader] = {}
@@ -50,6 +48,8 @@ class Conversation:
     def feed(self, way: Way, data: bytes, missing: int = 0) -> list[Told]:
         """Take bytes, and behind them `missing` bytes that nobody saw."""
         told: list[Told] = []
+        if self.is_opaque:
+            return told
         if self._mode == "unknown":
             data = self._decide(way, data, told)
         if data:
@@ -62,7 +62,7 @@ class Conversation:
         """Requests that waited for their answers at the last look already, each once; and WebSocket turns so far."""
         if self._mode == "websocket":
             return self._socket_exchange()
-        return self._pairing.early() if self._pairing is not None else []
+        return self._pairing.early() if self._pairing is not None and not self.is_opaque else []
 
     def end(self) -> list[Told]:
         """The connection is closed."""
@@ -90,9 +90,12 @@ class Conversation:
         elif self._may_become_more(data):
             self._held[way] = data
             return b""
-        else:
+        elif is_frame_start(data):
             self._mode = "opaque"
-            told.append(Trouble("http2_joined_midway" if is_frame_start(data) else "not_http"))
+            told.append(Trouble("http2_joined_midway"))
+            return b""
+        else:
+            self._be_strange(way, "not_http", told)
             return b""
         if held := self._held[_OTHER[way]]:
             self._held[_OTHER[way]] = b""
@@ -102,10 +105,18 @@ class Conversation:
     def _may_become_more(self, data: bytes) -> bool:
         if len(data) > _HELD_BYTES:
             return False
-        if PREFACE.startswith(data) or _MAYBE_STATUS.fullmatch(data) or _MAYBE_REQUEST.fullmatch(data):
-            return True
-        # A server's first SETTINGS may come before the client's preface.
-        return is_frame_start(data) and data[3] == _SETTINGS and data[5:9] == b"\0\0\0\0"
+        is_http1 = MAYBE_STATUS.fullmatch(data) or MAYBE_REQUEST.fullmatch(data)
+        return is_http1 is not None or PREFACE.startswith(data) or may_be_settings(data)
+
+    def _be_strange(self, way: Way, name: str, told: list[Told]) -> None:
+        """The rest of a body may have been met: the next message is still looked for, until both sides are strange."""
+        self._held[way] = b""
+        self._strangers.add(way)
+        if not self._is_strange_told:
+            told.append(Trouble(name))
+        self._is_strange_told = True
+        if len(self._strangers) == len(_OTHER):
+            self._mode = "opaque"
 
     def _begin(self, mode: Literal["http1", "http2"], client: Way) -> None:
         self._mode, self._client = mode, client
@@ -126,15 +137,17 @@ class Conversation:
 
     def _miss(self, way: Way, missing: int, told: list[Told]) -> None:
         if self._mode == "websocket":
-            self._sockets[way].is_lost = True
-            told.append(Trouble("websocket_gap"))
+            reader = self._sockets[way]
+            reader.missing += missing
+            if not reader.is_lost:
+                told.append(Trouble("websocket_gap"))
+            reader.is_lost = True
         elif self._pairing is not None:
             self._pairing.miss(missing, told, is_from_client=way == self._client)
             if self._pairing.is_lost:
                 self._mode = "opaque"
         elif self._mode == "unknown":
-            self._mode = "opaque"
-            told.append(Trouble("gap_at_start"))
+            self._be_strange(way, "gap_at_start", told)
 
     # ----------------------------------------------------------- WebSocket
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import brotli
 import zstandard
 
 # Fed in steps, so that a body that grows a thousandfold stops at the limit and not after it.
 _STEP = 16 * 1024
+_BROKEN = (zlib.error, brotli.error, EOFError)
+# Takes bytes and the most that may come of them; gives what came.
+_Step: TypeAlias = Callable[[bytes, int], bytes]
 _LAYERS = 3
 
 
@@ -41,53 +44,67 @@ def decoded(body: bytes, encodings: str, limit: int) -> Decoded:
     return Decoded(body, missing, problem)
 
 
-def _inflated(body: bytes, limit: int, *, bits: int) -> tuple[bytes, int, str]:
+def _in_steps(body: bytes, limit: int, begin: Callable[[], _Step]) -> tuple[bytes, int, str]:
     out = bytearray()
-    rest = body
-    while rest:
-        inflater = zlib.decompressobj(bits)
+    step = begin()
+    for start in range(0, len(body), _STEP):
         try:
-            piece = inflater.decompress(rest, limit - len(out) + 1)
-        except zlib.error:
-            if bits == zlib.MAX_WBITS and not out:  # "deflate" without the zlib frame, as some servers send it
-                return _inflated(body, limit, bits=-zlib.MAX_WBITS)
-            return bytes(out), 0, "" if out else "broken_encoding"
-        out += piece
+            out += step(body[start : start + _STEP], limit + 1 - len(out))
+        except _BROKEN:
+            out = _up_to_break(body, start, limit, begin())
+            return bytes(out[:limit]), max(0, len(out) - limit), "" if out else "broken_encoding"
         if len(out) > limit:
             return bytes(out[:limit]), len(out) - limit, ""
-        if not inflater.eof:
-            break
-        rest = inflater.unused_data  # a member behind this one
     return bytes(out), 0, ""
+
+
+def _up_to_break(body: bytes, start: int, limit: int, step: _Step) -> bytearray:
+    """What comes before the byte that breaks, which is in the step at `start`: that one is read again byte by byte."""
+    out = bytearray()
+    try:
+        for at in range(0, start, _STEP):
+            out += step(body[at : at + _STEP], limit + 1 - len(out))
+        for at in range(start, min(start + _STEP, len(body))):
+            if len(out) > limit:
+                break
+            out += step(body[at : at + 1], limit + 1 - len(out))
+    except _BROKEN:
+        pass
+    return out
+
+
+def _inflating(bits: int) -> _Step:
+    inflater = zlib.decompressobj(bits)
+
+    def step(piece: bytes, most: int) -> bytes:
+        nonlocal inflater
+        out = bytearray()
+        while piece and len(out) < most:
+            if inflater.eof:  # a member behind this one
+                inflater = zlib.decompressobj(bits)
+            out += inflater.decompress(piece, most - len(out))
+            piece = inflater.unused_data
+        return bytes(out)
+
+    return step
 
 
 def _gzip(body: bytes, limit: int) -> tuple[bytes, int, str]:
-    return _inflated(body, limit, bits=zlib.MAX_WBITS | 16)
+    return _in_steps(body, limit, lambda: _inflating(zlib.MAX_WBITS | 16))
 
 
 def _deflate(body: bytes, limit: int) -> tuple[bytes, int, str]:
-    return _inflated(body, limit, bits=zlib.MAX_WBITS)
-
-
-def _in_steps(body: bytes, limit: int, step: Callable[[bytes], bytes]) -> tuple[bytes, int, str]:
-    out = bytearray()
-    for start in range(0, len(body), _STEP):
-        try:
-            out += step(body[start : start + _STEP])
-        except (brotli.error, zstandard.ZstdError, EOFError):
-            return bytes(out), 0, "" if out else "broken_encoding"
-        if len(out) > limit:
-            return bytes(out[:limit]), len(out) - limit, ""
-    return bytes(out), 0, ""
+    found = _in_steps(body, limit, lambda: _inflating(zlib.MAX_WBITS))
+    # Some servers send it without the zlib frame.
+    return _in_steps(body, limit, lambda: _inflating(-zlib.MAX_WBITS)) if found[2] else found
 
 
 def _brotli(body: bytes, limit: int) -> tuple[bytes, int, str]:
-    decoder = brotli.Decompressor()
+    def begin() -> _Step:
+        decoder = brotli.Decompressor()
+        return lambda piece, most: bytes(decoder.process(piece, output_buffer_limit=most))
 
-    def step(piece: bytes) -> bytes:
-        return bytes(decoder.process(piece, output_buffer_limit=limit + 1))
-
-    return _in_steps(body, limit, step)
+    return _in_steps(body, limit, begin)
 
 
 def _zstd(body: bytes, limit: int) -> tuple[bytes, int, str]:

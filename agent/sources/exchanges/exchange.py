@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -12,6 +13,23 @@ Way: TypeAlias = Literal["sent", "received"]
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Names in lower case, in order; values as Latin-1."""
+
+# RFC 9112, 3.2.2: what is asked of a proxy names the server in its target.  Not `urlsplit`: it raises at odd brackets.
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://([^/?#]*)(.*)", re.DOTALL)
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """The `host[:port]` a target names, or nothing, and what is asked of it: a path with its query."""
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        return "", target
+    rest = found[2] if found[2].startswith("/") else "/" + found[2]
+    return found[1].rpartition("@")[2], rest
+
+
+def path_of(target: str) -> str:
+    """A target's path, without host and query."""
+    return split_target(target)[1].partition("#")[0].partition("?")[0]
 
 
 class Limits(NamedTuple):
@@ -53,6 +71,7 @@ class Exchange(msgspec.Struct, kw_only=True):
     missing: int = 0
     undecoded: str = ""  # a content encoding that was not undone, or is broken
     is_prompt_told: bool = False  # the request was handed on before its answer
+    told_body: bytes = b""  # its body then: to understand the answer by, not to be told again
 
     def header(self, name: str) -> str:
         """A request header's first value, or nothing."""
@@ -82,6 +101,11 @@ class Body:
         self._parts: list[bytes] = []
         self._size = 0
         self.missing = 0
+
+    @property
+    def seen(self) -> int:
+        """Bytes that came or are known to be missing."""
+        return self._size + self.missing
 
     def add(self, data: bytes) -> None:
         room = self._limit - self._size

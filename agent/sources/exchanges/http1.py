@@ -7,6 +7,7 @@ next one's.  A connection that is met in its middle is picked up at the next mes
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeAlias
 
 import h11
@@ -16,7 +17,9 @@ from agent.sources.exchanges.exchange import Headers, Trouble
 
 REQUEST_LINE = re.compile(rb"[A-Z]{3,16} [^\x00-\x20\x7f]{1,16384} HTTP/1\.[01]\r?\n")
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d\d\d(?: |\r?\n)")
-_STARTS = {"request": REQUEST_LINE, "answer": STATUS_LINE}
+# Beginnings that are too short to be told from anything else.  All else is no start: held, it would spoil what follows.
+MAYBE_REQUEST = re.compile(rb"[A-Z]{1,16}(?: [^\x00-\x20\x7f]{0,16384}(?: [HTP/1.0]{0,8}\r?)?)?")
+MAYBE_STATUS = re.compile(rb"H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01](?: \d{0,3}\r?)?)?)?)?)?)?)?)?")
 
 
 class RequestHead(msgspec.Struct, frozen=True):
@@ -59,10 +62,24 @@ class RequestReader:
         self._held = b""  # the beginning of a message that is too short to be told from anything else
         self.switched: bytes | None = None  # after a 101: what came behind it, in another protocol
 
-    def feed(self, data: bytes) -> list[Part]:
-        parts: list[Part] = []
-        self._feed(data, parts)
-        return parts
+    def feed(self, data: bytes) -> Iterator[Part]:
+        """The parts one by one: whoever takes them knows each before the next is read."""
+        while data:
+            if self._reader is None:
+                data, self._held = (
+                    (self._held + data).lstrip(b"\r\n"),
+                    b"",
+                )  # RFC 9112, 2.2: empty lines before a request
+                if not data:
+                    return
+                if not self._is_start(data):
+                    if self._may_become_start(data):
+                        self._held = data
+                    else:
+                        yield Trouble("http1_out_of_step")
+                    return
+                self._reader = self._start()
+            data = yield from self._read(data)
 
     @property
     def is_between(self) -> bool:
@@ -75,35 +92,21 @@ class RequestReader:
 
     def lose(self) -> list[Part]:
         """Bytes went missing where they could not be spared."""
-        return self.end()
+        self._held = b""
+        is_open, self._reader = self._reader is not None, None
+        return [End(is_whole=False)] if is_open else []
 
     def _start(self) -> h11.Connection:
         return h11.Connection(h11.SERVER, max_incomplete_event_size=self._limit)
 
     def _is_start(self, data: bytes) -> bool:
-        return REQUEST_LINE.match(data) is not None or (len(data) < self._limit and b"\n" not in data)
+        return REQUEST_LINE.match(data) is not None
 
-    def _feed(self, data: bytes, parts: list[Part]) -> None:
-        while data:
-            if self._reader is None:
-                data, self._held = self._held + data, b""
-                data = data.lstrip(b"\r\n")  # RFC 9112, 2.2: empty lines before a request
-                if not data:
-                    return
-                if b"\n" not in data[: self._limit]:
-                    if len(data) >= self._limit:
-                        parts.append(Trouble("http1_out_of_step"))
-                    else:
-                        self._held = data
-                    return
-                if not self._is_start(data):
-                    parts.append(Trouble("http1_out_of_step"))
-                    return
-                self._reader = self._start()
-            data = self._read(data, parts)
+    def _may_become_start(self, data: bytes) -> bool:
+        return len(data) < self._limit and MAYBE_REQUEST.fullmatch(data) is not None
 
-    def _read(self, data: bytes, parts: list[Part]) -> bytes:
-        """Feed the reader; what stands behind the message it ended."""
+    def _read(self, data: bytes) -> Generator[Part, None, bytes]:
+        """Feed the reader; what stands behind the message it ended is returned."""
         reader = self._reader
         assert reader is not None
         try:
@@ -119,51 +122,49 @@ class RequestReader:
                         self.switched = rest
                         return b""
                     return rest
-                if not self._told(event, parts):
+                if isinstance(event, h11.EndOfMessage):
                     self._reader = None
+                    yield End()
                     return bytes(reader.trailing_data[0])
+                yield from _parts_of(event)
         except (h11.ProtocolError, ValueError):
             self._reader = None
-            parts += [End(is_whole=False), Trouble("http1_malformed")]
-            return b""
+        yield End(is_whole=False)
+        yield Trouble("http1_malformed")
+        return b""
 
-    def _told(self, event: object, parts: list[Part]) -> bool:
-        """Note a part; whether the message goes on."""
-        match event:
-            case h11.Request():
-                method, target = event.method.decode("latin-1"), event.target.decode("latin-1")
-                parts.append(RequestHead(method, target, _headers(event)))
-            case h11.InformationalResponse():
-                parts.append(AnswerHead(event.status_code, _headers(event), is_interim=True))
-            case h11.Response():
-                parts.append(AnswerHead(event.status_code, _headers(event), is_interim=False))
-            case h11.Data():
-                parts.append(Data(bytes(event.data)))
-            case h11.EndOfMessage():
-                parts.append(End())
-                return False
-        return True
+
+def _parts_of(event: object) -> Iterator[Part]:
+    match event:
+        case h11.Request():
+            yield RequestHead(event.method.decode("latin-1"), event.target.decode("latin-1"), _headers(event))
+        case h11.InformationalResponse():
+            yield AnswerHead(event.status_code, _headers(event), is_interim=True)
+        case h11.Response():
+            yield AnswerHead(event.status_code, _headers(event), is_interim=False)
+        case h11.Data():
+            yield Data(bytes(event.data))
 
 
 class AnswerReader(RequestReader):
-    """Answers of a server.  It is told the requests, because an answer's length depends on what was asked."""
+    """Answers of a server.  An answer's length depends on what was asked: `asked` gives the request that is answered
+    next, or nothing if none is known."""
 
-    def __init__(self, head_limit: int) -> None:
+    def __init__(self, head_limit: int, asked: Callable[[], tuple[str, Headers] | None]) -> None:
         super().__init__(head_limit)
-        self._asked: list[RequestHead] = []
-
-    def expect(self, request: RequestHead) -> None:
-        self._asked.append(request)
+        self._asked = asked
 
     def _is_start(self, data: bytes) -> bool:
         return STATUS_LINE.match(data) is not None
 
+    def _may_become_start(self, data: bytes) -> bool:
+        return MAYBE_STATUS.fullmatch(data) is not None
+
     def _start(self) -> h11.Connection:
         reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limit)
-        asked = self._asked.pop(0) if self._asked else None
-        method = asked.method if asked is not None else "GET"
+        method, asked_headers = self._asked() or ("GET", ())
         headers = [("host", "seen")]
-        if asked is not None and any(name == "upgrade" for name, _ in asked.headers):
+        if any(name == "upgrade" for name, _ in asked_headers):
             headers += [("connection", "upgrade"), ("upgrade", "websocket")]
         reader.send(h11.Request(method=method, target="*", headers=headers))
         reader.send(h11.EndOfMessage())
@@ -177,8 +178,9 @@ class AnswerReader(RequestReader):
         parts: list[Part] = []
         try:
             reader.receive_data(b"")
-            while isinstance(event := reader.next_event(), h11.Data | h11.EndOfMessage):
-                self._told(event, parts)
+            while isinstance(event := reader.next_event(), h11.Data):
+                parts += _parts_of(event)
+            parts.append(End(is_whole=isinstance(event, h11.EndOfMessage)))
         except h11.ProtocolError:
             parts.append(End(is_whole=False))
-        return parts or [End(is_whole=False)]
+        return parts

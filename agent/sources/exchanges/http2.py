@@ -64,6 +64,12 @@ def is_frame_start(data: bytes) -> bool:
     return length <= 2**18 and kind <= 9 and stream < 2**24 and data[5] < 0x80
 
 
+def may_be_settings(data: bytes) -> bool:
+    """Whether a connection may begin so: a server's first SETTINGS can come before the client's preface."""
+    head = data[:_HEAD]
+    return b"\0\0".startswith(head[:2]) and head[3:4] in (b"", b"\4") and b"\0\0\0\0".startswith(head[5:])
+
+
 class FrameReader:
     """Frames of one side.  After a trouble it reads no more: everything later would be guessed."""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 
 from agent.sources.exchanges.encodings import decoded
-from agent.sources.exchanges.exchange import Body, Exchange, Headers, Limits, Told, Trouble
+from agent.sources.exchanges.exchange import Body, Exchange, Headers, Limits, Told, Trouble, split_target
 from agent.sources.exchanges.http1 import AnswerHead, AnswerReader, Data, End, Part, RequestHead, RequestReader
 
 _FILL = bytes(64 * 1024)
@@ -43,13 +42,6 @@ class Open(msgspec.Struct):
     looks: int = 0  # how often it was asked for early
     is_answer_over: bool = False
 
-    def is_overdue(self) -> bool:
-        """Whether the answer is over and the rest of the request did not come: it was refused before its end."""
-        if not self.is_answer_over:
-            return False
-        self.looks += 1
-        return self.looks > 1
-
     def is_late(self) -> bool:
         """Whether the request is whole, was not handed on, and its answer still came at an earlier look."""
         if not self.exchange.is_request_whole or self.exchange.is_prompt_told or self.is_answer_over:
@@ -61,10 +53,11 @@ class Open(msgspec.Struct):
         """The exchange with its bodies undone as far as they are there."""
         one = self.exchange
         is_asked = one.is_prompt_told  # its request was handed on before
-        body = decoded(b"" if is_asked else self.request.value(), one.header("content-encoding"), limit)
+        body = decoded(self.request.value(), one.header("content-encoding"), limit)
         answer = decoded(self.answer.value(), one.answer_header("content-encoding"), limit)
-        one.body, one.answer, one.is_complete = body.body, answer.body, is_complete
-        one.undecoded = body.problem or answer.problem
+        one.body, one.told_body = (b"", body.body) if is_asked else (body.body, b"")
+        one.answer, one.is_complete = answer.body, is_complete
+        one.undecoded = ("" if is_asked else body.problem) or answer.problem
         one.missing = self.answer.missing + answer.missing + (0 if is_asked else self.request.missing + body.missing)
         return one
 
@@ -82,10 +75,13 @@ def open_exchange(exchange: Exchange, limits: Limits) -> Open:
     return Open(exchange, Body(limits.body), Body(limits.body))
 
 
-def _length_of(headers: Headers) -> bool:
-    """Whether a body's length is told beforehand."""
-    names = {name for name, _ in headers}
-    return "content-length" in names and "transfer-encoding" not in names
+def _rest_of(headers: Headers, body: Body) -> int:
+    """Bytes of a body that still come, if its length was told beforehand."""
+    told = {name: value for name, value in headers if name in ("content-length", "transfer-encoding")}
+    length = told.get("content-length", "").partition(",")[0].strip()
+    if "transfer-encoding" in told or not length.isdecimal():
+        return 0
+    return max(0, int(length[:18]) - body.seen)
 
 
 class Http1Pairing:
@@ -95,10 +91,12 @@ class Http1Pairing:
         self._limits = limits
         self._is_client = is_client
         self._requests = RequestReader(limits.head)
-        self._answers = AnswerReader(limits.head)
+        self._answers = AnswerReader(limits.head, self._answered_next)
         self._open: deque[Open] = deque()
         self._asking: Open | None = None
         self._answering: Open | None = None
+        self._has_answer_head = False
+        self._given_up = 0  # exchanges that were told although their answers still come, before those that are open
         self._is_filling = False
         self.is_lost = False
 
@@ -112,25 +110,27 @@ class Http1Pairing:
         return self._answers.switched
 
     def miss(self, missing: int, told: list[Told], *, is_from_client: bool) -> None:
-        """Count missing bytes into the body at hand if its length is known; else wait for the next message."""
+        """Count missing bytes into the body at hand as far as it goes; what is missing beyond it costs the step."""
         reader, at_hand = (self._requests, self._asking) if is_from_client else (self._answers, self._answering)
         if at_hand is not None and not reader.is_between:
+            body = at_hand.request if is_from_client else at_hand.answer
             headers = at_hand.exchange.headers if is_from_client else at_hand.exchange.answer_headers
-            if _length_of(headers):
-                self._is_filling = True
-                while missing > 0:
-                    self.feed(_FILL[:missing], told, is_from_client=is_from_client)
-                    missing -= len(_FILL)
-                self._is_filling = False
+            fill = min(missing, _rest_of(headers, body))
+            missing -= fill
+            self._fill(fill, told, is_from_client=is_from_client)
+            if not missing:
                 return
+            if not reader.is_between:
+                body.missing += missing
         told.append(Trouble("http1_gap"))
-        if at_hand is not None:
-            (at_hand.request if is_from_client else at_hand.answer).missing += missing
         for part in reader.lose():
             if is_from_client:
                 self._take_request(part, told)
             else:
                 self._take_answer(part, told)
+        if not is_from_client:
+            # Which of the open requests were answered in the gap nobody knows; a wrong pair is worse than none.
+            self._settle_all(told)
 
     def early(self) -> list[Exchange]:
         return [one.asked(self._limits.body) for one in self._open if one.is_late()]
@@ -138,33 +138,54 @@ class Http1Pairing:
     def end(self, told: list[Told]) -> None:
         for part in self._answers.end():
             self._take_answer(part, told)
-        for one in self._open:
+        self._settle_all(told)
+        self._asking = None
+
+    def _fill(self, size: int, told: list[Told], *, is_from_client: bool) -> None:
+        self._is_filling = True
+        while size > 0:
+            self.feed(_FILL[:size], told, is_from_client=is_from_client)
+            size -= len(_FILL)
+        self._is_filling = False
+
+    def _settle_all(self, told: list[Told]) -> None:
+        """Tell what is open; the request at hand stays, since its answer comes after its end."""
+        waits = [one for one in self._open if one is self._asking]
+        told += [one.settled(self._limits.body, is_complete=False) for one in self._open if one is not self._asking]
+        self._open = deque(waits)
+        self._answering, self._given_up = None, 0
+
+    def _answered_next(self) -> tuple[str, Headers] | None:
+        """The request that the next answer is for."""
+        one = None if self._given_up else self._unanswered()
+        return (one.exchange.method, one.exchange.headers) if one is not None else None
+
+    def _unanswered(self) -> Open | None:
+        return next((one for one in self._open if not one.is_answered), None)
+
+    def _give_up_oldest(self, told: list[Told]) -> None:
+        told.append(Trouble("http1_too_many_waiting"))
+        if (one := self._unanswered()) is not None:
+            self._open.remove(one)
+            self._given_up += 1
             told.append(one.settled(self._limits.body, is_complete=False))
-        self._open.clear()
-        self._asking = self._answering = None
 
     def _take_request(self, part: Part, told: list[Told]) -> None:
         match part:
             case RequestHead():
                 if len(self._open) >= self._limits.pipelined:
-                    told.append(Trouble("http1_too_many_waiting"))
-                    told.append(self._open.popleft().settled(self._limits.body, is_complete=False))
-                host = next((value for name, value in part.headers if name == "host"), "")
-                target = part.target
-                if "://" in target[:8]:  # to a proxy
-                    split = urlsplit(target)
-                    host, target = split.netloc or host, target[target.find(split.netloc) + len(split.netloc) :] or "/"
+                    self._give_up_oldest(told)
+                host, target = split_target(part.target)
                 exchange = Exchange(
                     protocol="http/1.1",
                     is_client=self._is_client,
                     method=part.method,
                     target=target,
-                    host=host,
+                    host=host or next((value for name, value in part.headers if name == "host"), ""),
                     headers=part.headers,
                 )
                 self._asking = open_exchange(exchange, self._limits)
                 self._open.append(self._asking)
-                self._answers.expect(part)
             case Data():
                 self._keep(self._asking.request if self._asking else None, part)
             case End(is_whole=is_whole):
@@ -182,22 +203,39 @@ class Http1Pairing:
                     one.exchange.status, one.exchange.answer_headers = part.status, part.headers
                     told.append(one.settled(self._limits.body, is_complete=True))
             case AnswerHead():
-                self._answering = next((one for one in self._open if not one.is_answered), None)
-                if self._answering is None:
-                    told.append(Trouble("http1_answer_to_nothing"))
-                    return
-                self._answering.is_answered = True
-                self._answering.exchange.status = part.status
-                self._answering.exchange.answer_headers = part.headers
+                self._has_answer_head = True
+                self._begin_answer(part, told)
             case Data():
                 self._keep(self._answering.answer if self._answering else None, part)
             case End(is_whole=is_whole):
-                if self._answering is not None:
-                    self._open.remove(self._answering)
-                    told.append(self._answering.settled(self._limits.body, is_complete=is_whole))
-                self._answering = None
+                self._end_answer(told, is_whole=is_whole)
             case Trouble():
                 told.append(part)
+
+    def _begin_answer(self, head: AnswerHead, told: list[Told]) -> None:
+        if self._given_up:
+            self._given_up -= 1
+            return
+        self._answering = self._unanswered()
+        if self._answering is None:
+            told.append(Trouble("http1_answer_to_nothing"))
+            return
+        self._answering.is_answered = True
+        self._answering.exchange.status = head.status
+        self._answering.exchange.answer_headers = head.headers
+
+    def _end_answer(self, told: list[Told], *, is_whole: bool) -> None:
+        """An answer is over; one whose head could not be read was the oldest request's all the same."""
+        one = self._answering
+        if not self._has_answer_head:
+            if self._given_up:
+                self._given_up -= 1
+            else:
+                one = self._unanswered()
+        if one is not None:
+            self._open.remove(one)
+            told.append(one.settled(self._limits.body, is_complete=is_whole))
+        self._answering, self._has_answer_head = None, False
 
     def _keep(self, body: Body | None, part: Data) -> None:
         if body is None:

@@ -144,8 +144,8 @@ def aws_events(body: bytes) -> list[Any]:
 def _multipart(body: bytes, content_type: str) -> Content:
     """What the parts hold; parts within parts are read as text, and all together grow to no more than the limit."""
     whole = Content(values=[], texts=[])
-    parts, room = 0, _LIMIT
-    for parts, part in enumerate(parts_of(body, content_type), 1):
+    parts, room = list(parts_of(body, content_type)), _LIMIT
+    for part in parts:
         payload = decoded(part.content, part.headers.get("content-encoding", ""), room).body
         room -= len(payload)
         kind = part.headers.get("content-type", "text/plain")

@@ -44,12 +44,12 @@ def operations_of(exchange: Exchange) -> list[GenAiOperation]:
     # A request that was handed on before is known by what it said then, but not told again.
     asked = _content(exchange.body or exchange.told_body, exchange.headers)
     is_told = not exchange.body and exchange.is_prompt_told
-    answered = _content(exchange.answer, exchange.answer_headers)
-    api = _api(exchange, host, asked, answered)
+    api = _api(exchange, host, asked)
     if api is None:
         return []
     if exchange.turns:
         return [_socket_operation(exchange, api, host, port)]
+    answered = _content(exchange.answer, exchange.answer_headers)
     said = [] if is_told else _said(asked, "assistant" if api.kind == "mcp" else _asking_role(api), api)
     replied = _said(answered, _answering_role(api), api)
     messages = _messages(said, replied)
@@ -70,33 +70,40 @@ def _content(body: bytes, headers: Headers) -> Content:
     return content_of(body, header("content-type"), header("grpc-encoding"))
 
 
-def _api(exchange: Exchange, host: str, asked: Content, answered: Content) -> Api | None:
+def _api(exchange: Exchange, host: str, asked: Content) -> Api | None:
     path = path_of(exchange.target)
     requests = [_first(value) for value in (*asked.values, *asked.events)]
     by_shape = next((found for value in requests if (found := api_of_shape(value))), None)
     if by_shape is not None and by_shape.kind == "mcp":
         return by_shape
     if exchange.method == "GET" and not exchange.turns:
-        return _api_of_get(exchange, host, path, answered)
+        return _api_of_get(exchange, host, path)
     if exchange.header("mcp-protocol-version"):
         return Api("mcp", "execute_tool", "mcp")
     api = api_of(host, path)
-    if api is not None and fits(api, requests):
+    # With a hole in it a request cannot be judged: rather an ordinary one too many than a prompt too few.
+    is_unclear = exchange.missing > 0 and not any(isinstance(one, dict) for one in requests)
+    if api is not None and (is_unclear or fits(api, requests)):
         return api
     if by_shape is not None:
         return by_shape._replace(provider=provider_of(host) or by_shape.provider)
     return None
 
 
-def _api_of_get(exchange: Exchange, host: str, path: str, answered: Content) -> Api | None:
+def _api_of_get(exchange: Exchange, host: str, path: str) -> Api | None:
     """The API whose words were read without a request's body: a tool's stream, a slot, an answer that was kept."""
     if not exchange.answer:
         return None
-    shapes = (api_of_shape(_first(value)) for value in answered.events)
-    if exchange.header("mcp-protocol-version") or any(one is not None and one.kind == "mcp" for one in shapes):
+    if exchange.header("mcp-protocol-version"):
         return Api("mcp", "execute_tool", "mcp")
-    api = api_of(host, path)
-    if api is None or api.kind != "model" or not is_read(host, path):
+    api = api_of(host, path) if is_read(host, path) else None
+    is_stream = exchange.answer_header("content-type").lower().startswith("text/event-stream")
+    if api is None and not is_stream:
+        return None
+    answered = _content(exchange.answer, exchange.answer_headers)
+    if any((shape := api_of_shape(_first(one))) and shape.kind == "mcp" for one in answered.events):
+        return Api("mcp", "execute_tool", "mcp")
+    if api is None or api.kind != "model":
         return None
     needs = api.needs and ("n_ctx" if api.provider == "llama.cpp" else "object+output|object+data")
     return api if fits(api._replace(needs=needs), [_first(value) for value in answered.values]) else None
@@ -181,7 +188,8 @@ def _operation(
 
 def _tool(exchange: Exchange, questions: list[Any]) -> str:
     """An MCP call's method, and the tool it is for."""
-    for value in (one for value in questions for one in (value if isinstance(value, list) else [value])):
+    calls = [one for value in questions for one in (value if isinstance(value, list) else [value])]
+    for value in calls:
         if isinstance(value, dict) and isinstance(method := value.get("method"), str):
             params = value.get("params")
             name = params.get("name") if isinstance(params, dict) else None

@@ -1,4 +1,4 @@
-"""Names in providers' JSON: whose words stand under them, and which never hold words; and what no words are by their look.
+"""Names in providers' JSON: whose words stand under them, which never hold words, and what looks like no words.
 
 Tables, so that a provider's new name is one line.  How they are applied is `walk.py`'s.
 """
@@ -79,6 +79,7 @@ TYPE_ROLES: dict[str, Whose] = {
     "server_tool_use": "call",
     "mcp_tool_use": "call",
     "mcp_call": "call",
+    "custom_tool_call": "call",
     "input_json_delta": "call",
     "response.function_call_arguments.delta": "call",
     "reasoning": "assistant",
@@ -144,8 +145,13 @@ _LINE = 60
 
 
 def is_identifier(key: str) -> bool:
-    """Whether a key's values are names that programs made; those of people are not."""
-    return _IDENTIFIERS.fullmatch(key) is not None and not key.lower().startswith(_PEOPLE)
+    """Whether a key's values are identifiers: names that programs made, mostly."""
+    return _IDENTIFIERS.fullmatch(key) is not None
+
+
+def is_of_person(key: str) -> bool:
+    """Whether a key's values tell who somebody is, even if they are identifiers."""
+    return key.lower().startswith(_PEOPLE)
 
 
 def is_media(text: str) -> bool:
@@ -163,7 +169,10 @@ def is_media(text: str) -> bool:
 
 
 def well_formed(text: str) -> str:
-    """The text as Unicode that can be written: halves of a letter, which JSON may escape alone, are joined or replaced."""
+    """The text as Unicode that can be written.
+
+    JSON may escape the halves of a letter (surrogates) apart: two that meet are joined, one alone is replaced.
+    """
     if text.isascii():
         return text
     try:

@@ -22,6 +22,7 @@ from agent.sources.dialects.vocabulary import (
     TYPE_ROLES,
     Whose,
     is_identifier,
+    is_of_person,
     is_media,
     well_formed,
 )
@@ -190,7 +191,8 @@ def _is_text(leaf: _Leaf) -> bool:
     if leaf.place.is_free:
         return True
     # An identifier is a text only if it says more than a random name does.
-    return key.lower() not in NO_TEXT and (not is_identifier(key) or "@" in text or " " in text)
+    is_told = not is_identifier(key) or is_of_person(key) or "@" in text or " " in text
+    return is_told and key.lower() not in NO_TEXT
 
 
 def _without_tokens(events: list[Any]) -> list[Any]:
@@ -213,4 +215,6 @@ def _outcome(event: dict[str, Any]) -> Any:
     response = event.get("response")
     if _kind(event).startswith("response.") and isinstance(response, dict):
         return {name: response[name] for name in ("output", "error") if name in response}
+    if isinstance(response, dict):
+        return {**event, "response": {name: inner for name, inner in response.items() if name != "chat_history"}}
     return event

@@ -43,7 +43,7 @@ ENDINGS = (
 class Selector(pydantic.BaseModel):
     """Processes whose plaintext is read: every field that is given must fit.  Patterns know `*` and `?`.
 
-    `labels` are known where the container runtime notes them (CRI-O) or the cluster is asked.
+    `labels` are the pod's, as its container runtime lists them.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -105,7 +105,8 @@ class EbpfConfig(pydantic.BaseModel):
     """`scope` names namespaces that are watched (patterns); without it everything on the node is, host processes too.
 
     `ring_bytes` is the kernel's buffer.  At 50 000 records of 150 bytes a second 8 MB hold one second, and a reader
-    was kept off the CPU for half of one on a full node.
+    was kept off the CPU for half of one on a full node.  `runtime_socket` is containerd's or CRI-O's, which tells names
+    and labels of pods; `auto` looks where they usually are, and an empty one asks nobody.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -119,6 +120,7 @@ class EbpfConfig(pydantic.BaseModel):
     path_written: tuple[str, ...] = WRITTEN
     path_endings: tuple[str, ...] = ENDINGS
     is_realtime: bool = True
+    runtime_socket: str = "auto"
     plaintext: PlaintextConfig = PlaintextConfig()
 
     @pydantic.field_validator("path_beginnings", "path_written", "path_endings")

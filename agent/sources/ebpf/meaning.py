@@ -25,6 +25,7 @@ from agent.sources.ebpf.layout import HEAD_BYTES, Head, Kind, head_of
 from agent.sources.ebpf.owners import Owners
 from agent.sources.ebpf.plaintext import Plaintext, piece_of
 from agent.sources.ebpf.processes import Known, ProcessTable, arguments_of, normal_path
+from agent.sources.ebpf.runtime import Pod
 
 if TYPE_CHECKING:
     from agent.sources.ebpf.coverage import CoverageWatch
@@ -97,6 +98,14 @@ class Meaning:
         for pid in self.table.scan():
             if (known := self.table.get(pid)) is not None and pid != os.getpid():
                 self._choose(pid, known)
+
+    def learn(self, pods: list[Pod]) -> None:
+        """Pods got names or labels: choose again among their processes."""
+        self._owners.learn(pods)
+        uids = {pod.uid for pod in pods}
+        for pid, known in self.table.of_pods(uids):
+            self.table.moved(pid)
+            self._choose(pid, known)
 
     def wall_time(self, boot_time: int) -> int:
         """Nanoseconds since 1970 of a time since boot."""

@@ -1,7 +1,7 @@
 """Whose a process is: from its control group to pod and container, and to their names from what the node keeps on disk.
 
 Names come from the kubelet's log folders (`/var/log/pods/<namespace>_<pod>_<uid>/<container>`) and the runtime's own
-notes of a container.  Nothing is asked over the network.
+notes of a container; labels from the runtime's list of pods (`runtime.py`).  Nothing is asked over the network.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.model import Generations, Resource
 from agent.sources.ebpf.cgroups import Place, place_of
+from agent.sources.ebpf.runtime import Pod
 
 _REMEMBERED = 4096
 _LARGEST_NOTE = 1024 * 1024
@@ -28,7 +30,16 @@ class Owners:
         self._node = node
         self._root = root
         self._known: Generations[Place, tuple[Resource, float]] = Generations(_REMEMBERED)
+        self._pods: dict[str, Pod] = {}
+        self.want: Callable[[str], None] = lambda _: None  # told the UIDs of pods that are not known
         self.host = Resource(node=node)
+
+    def learn(self, pods: list[Pod]) -> None:
+        """What the container runtime tells of pods: names and labels."""
+        if len(self._pods) > _REMEMBERED:
+            self._pods.clear()
+        self._pods |= {pod.uid: pod for pod in pods}
+        self._known = Generations(_REMEMBERED)
 
     def of_pid(self, pid: int) -> Resource | None:
         """Whose a process is; None if it is gone."""
@@ -52,16 +63,20 @@ class Owners:
 
     def _named(self, place: Place) -> Resource:
         note = self._note_of(place.container_id)
-        namespace, pod = self._folder_of(place.pod_uid)
+        uid = place.pod_uid or note.get("uid", "")
+        listed = self._pods.get(uid)
+        if listed is None:
+            self.want(uid)
+        namespace, pod = self._folder_of(uid)
         return Resource(
             node=self._node,
-            namespace=note.get("namespace") or namespace,
-            pod=note.get("pod") or pod,
-            pod_uid=place.pod_uid or note.get("uid", ""),
+            namespace=note.get("namespace") or (listed.namespace if listed else "") or namespace,
+            pod=note.get("pod") or (listed.name if listed else "") or pod,
+            pod_uid=uid,
             container=note.get("container", ""),
             container_id=place.container_id,
             image=note.get("image", ""),
-            labels=_labels(note.get("labels", "")),
+            labels=listed.labels if listed is not None else _labels(note.get("labels", "")),
         )
 
     def _folder_of(self, uid: str) -> tuple[str, str]:

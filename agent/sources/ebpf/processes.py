@@ -180,6 +180,10 @@ class ProcessTable:
             self._ended.put(pid, known)  # for its children, and for sockets that the kernel closes after it
         return known
 
+    def of_pods(self, uids: set[str]) -> list[tuple[int, Known]]:
+        """The processes of these pods."""
+        return [(pid, known) for pid, known in self._known.items() if known.owner.pod_uid in uids]
+
     def moved(self, pid: int) -> None:
         """Ask again whose a process is."""
         known = self._known.get(pid)

@@ -18,6 +18,7 @@ from agent.sources.ebpf.kernel import Kernel
 from agent.sources.ebpf.meaning import Meaning
 from agent.sources.ebpf.owners import Owners
 from agent.sources.ebpf.reader import Item, Reader
+from agent.sources.ebpf.runtime import PodList, runtime_socket
 from agent.sources.rpc.beside import again_and_again
 from agent.sources.rpc.reporting import Reporter
 
@@ -38,7 +39,8 @@ class EbpfSource:
         self._config = config
         self._node = node
         self.kernel = Kernel(config)
-        self.meaning = Meaning(config, node, Owners(node), self.kernel)
+        self._owners = Owners(node)
+        self.meaning = Meaning(config, node, self._owners, self.kernel)
         self._reporter = Reporter("ebpf", node)
         self._waiting: deque[Item] = deque()
         self._overflow = 0
@@ -91,6 +93,7 @@ class EbpfSource:
         out.connected(True)
         log.info("Probes stand.", source=self.name, probes=len(self.kernel.on), off=len(self.kernel.off))
         looking = asyncio.create_task(again_and_again(self.name, _LOOK_SECONDS, self._is_stopping, self._look))
+        listing = self._list_pods()
         covering = asyncio.create_task(coverage.run(self._is_stopping)) if coverage is not None else None
         try:
             while not self._is_stopping.is_set():
@@ -99,7 +102,9 @@ class EbpfSource:
                 await self._take_waiting(out)
         finally:
             self._is_stopping.set()
-            await asyncio.gather(*(task for task in (looking, covering) if task is not None), return_exceptions=True)
+            await asyncio.gather(
+                *(task for task in (looking, covering, listing) if task is not None), return_exceptions=True
+            )
             await asyncio.to_thread(self.kernel.detach)
             if not await asyncio.to_thread(self.reader.stop):
                 log.error("The ring's reader did not end; its memory is left to the process's end.", source=self.name)
@@ -107,6 +112,14 @@ class EbpfSource:
             await self._take_waiting(out)
             await self._send_made(out, self.meaning.end())
             await self._tell_losses()
+
+    def _list_pods(self) -> asyncio.Task[None] | None:
+        socket = runtime_socket(self._config.runtime_socket)
+        if not socket:
+            return None
+        pods = PodList(socket, self.meaning.learn)
+        self._owners.want = pods.want
+        return asyncio.create_task(pods.run(self._is_stopping))
 
     async def stop(self) -> None:
         self._is_stopping.set()

@@ -138,8 +138,8 @@ class Http1Pairing:
     def end(self, told: list[Told]) -> None:
         for part in self._answers.end():
             self._take_answer(part, told)
-        self._settle_all(told)
         self._asking = None
+        self._settle_all(told)
 
     def _fill(self, size: int, told: list[Told], *, is_from_client: bool) -> None:
         self._is_filling = True

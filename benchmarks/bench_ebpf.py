@@ -103,7 +103,7 @@ def serve() -> None:
     settings = json.loads(sys.argv[2])
 
     async def run() -> None:
-        source, out = EbpfSource(EbpfConfig(**settings), "ebpf", "bench"), _Counting()
+        source, out = EbpfSource(EbpfConfig(**settings), "ebpf", "bench"), Counting()
         running = asyncio.create_task(source.run(out))
         while not out.is_connected and not running.done():
             await asyncio.sleep(0.05)
@@ -124,7 +124,7 @@ def serve() -> None:
     asyncio.run(run())
 
 
-class _Counting(MemoryOutput):
+class Counting(MemoryOutput):
     """Counts events and keeps none."""
 
     count = 0

@@ -54,11 +54,7 @@ class EbpfSource:
         loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self.kernel.load)
-            for probe, reason in self.kernel.off:
-                log.warning("A probe is off.", source=self.name, probe=probe.tracepoint, reason=reason)
-                await self._reporter.report(
-                    StatusReport(component="ebpf", state="probe_off", subject=probe.tracepoint, detail=reason)
-                )
+            await self._tell_what_is_off()
             await self._follow(out, loop)
         finally:
             out.connected(False)
@@ -112,6 +108,17 @@ class EbpfSource:
             await self._take_waiting(out)
             await self._send_made(out, self.meaning.end())
             await self._tell_losses()
+
+    async def _tell_what_is_off(self) -> None:
+        """One line for people, and a status event for each probe."""
+        by_reason: dict[str, list[str]] = {}
+        for probe, reason in self.kernel.off:
+            by_reason.setdefault(reason, []).append(probe.tracepoint)
+            await self._reporter.report(
+                StatusReport(component="ebpf", state="probe_off", subject=probe.tracepoint, detail=reason)
+            )
+        for reason, tracepoints in by_reason.items():
+            log.warning("Probes are off.", source=self.name, reason=reason, tracepoints=tracepoints)
 
     def _list_pods(self) -> asyncio.Task[None] | None:
         socket = runtime_socket(self._config.runtime_socket)

@@ -70,9 +70,8 @@ def _json_or_text(body: bytes) -> Content:
     if (begun := completed(stripped)) is not None:
         return _valued(begun)
     lines = [line for line in text.split("\n") if line.strip()]
-    values = [_structure(line) for line in lines]
-    if 0 < len(lines) - values.count(None) >= len(lines) - 1:
-        return _lines(lines, values)
+    if (values := _lines(lines)) is not None:
+        return values
     if stripped[:1] in ("{", "["):
         # Broken in its middle: whatever strings are whole or begun in it.
         return Content(values=[strings_of(stripped)])
@@ -87,20 +86,28 @@ def _valued(value: Any) -> Content:
 
 
 def _structure(text: str) -> dict[str, Any] | list[Any] | None:
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
     value = value_of(text)
     return value if isinstance(value, (dict, list)) else None
 
 
-def _lines(lines: list[str], values: list[Any]) -> Content:
-    """Lines of JSON, of which one may be broken: cut at the end, or without its beginning."""
+def _lines(lines: list[str]) -> Content | None:
+    """Lines of JSON, of which one may be broken: cut at the end, or without its beginning.  None if more are."""
     whole = Content(events=[], texts=[])
-    for line, value in zip(lines, values, strict=True):
-        begun = completed(line) if value is None else value
-        if begun is not None:
-            whole.events.append(begun)
+    broken = 0
+    for line in lines:
+        value = _structure(line)
+        if value is None:
+            broken += 1
+            value = completed(line)
+        if broken > 1:
+            return None
+        if value is not None:
+            whole.events.append(value)
         else:
             whole.texts += strings_of(line) or [line]
-    return whole
+    return whole if len(lines) > broken else None
 
 
 def _events(body: bytes) -> Content:

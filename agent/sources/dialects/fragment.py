@@ -11,9 +11,9 @@ from typing import Any
 
 _STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)("|\\?\Z)', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_BEGUN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_BEGUN_LETTER = re.compile(r"u[0-9a-fA-F]{0,3}\Z")
 _ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
-_BEGUN_WORD = re.compile(r"[\w.+-]+\Z")
+_WORDS = "0123456789.+-eEtrufalsn"  # of which numbers, true, false and null are made
 _CLOSING = {"{": "}", "[": "]"}
 _STRINGS = 50_000
 
@@ -43,8 +43,8 @@ def completed(text: str) -> Any:
             is_in_string = found.end() == len(text) and (len(token) == 1 or not _ends(token))
     if not open_ones:
         return None
-    start = _BEGUN_ESCAPE.sub("", text) + '"' if is_in_string else text.rstrip()
-    word = _BEGUN_WORD.sub("", start).rstrip()
+    start = _without_begun_escape(text) + '"' if is_in_string else text.rstrip()
+    word = start.rstrip(_WORDS).rstrip()
     closing = "".join(reversed(open_ones))
     for ending in (start, start.removesuffix(","), start + ":null", start + "null", word + "null"):
         if (value := value_of(ending + closing)) is not None:
@@ -70,6 +70,14 @@ def strings_of(text: str) -> list[str]:
 
 def _unescaped(raw: str) -> str:
     """A string's text; where it holds escapes that are none, all others are undone."""
-    raw = _BEGUN_ESCAPE.sub("", raw) if not raw.endswith("\\\\") else raw
+    raw = _without_begun_escape(raw)
     value = value_of(f'"{raw}"')
     return value if isinstance(value, str) else _ESCAPE.sub(lambda escape: str(value_of(f'"{escape[0]}"')), raw)
+
+
+def _without_begun_escape(text: str) -> str:
+    """The text of a string without an escape that breaks off at its end."""
+    begun = _BEGUN_LETTER.search(text[-4:])
+    head = text[: -len(begun[0])] if begun else text
+    backslashes = len(head) - len(head.rstrip("\\"))
+    return head[:-1] if backslashes % 2 else text

@@ -22,8 +22,8 @@ from agent.sources.dialects.vocabulary import (
     TYPE_ROLES,
     Whose,
     is_identifier,
-    is_of_person,
     is_media,
+    is_of_person,
     well_formed,
 )
 

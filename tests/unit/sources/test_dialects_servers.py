@@ -238,3 +238,24 @@ def test_kserve_infers_with_json():
     )
     assert "I am Jane" in said(one, "user")
     assert "Hello Jane" in said(one, "assistant")
+
+
+def test_kserve_infers_with_tensors_behind_its_json():
+    head = json.dumps(
+        {"inputs": [{"name": "text", "datatype": "BYTES", "parameters": {"binary_data_size": 13}}]}
+    ).encode()
+    asked = exchange("/v2/models/m/infer", {}, b"", HOST)
+    asked.headers = (
+        ("content-type", "application/octet-stream"),
+        ("inference-header-content-length", str(len(head))),
+    )
+    asked.body = head + b"\x09\0\0\0I am Jane"
+    (one,) = operations_of(asked)
+    assert "I am Jane" in said(one, "user")
+
+
+def test_slots_tell_their_prompts():
+    asked = exchange("/slots", {}, [{"id": 0, "n_ctx": 4096, "prompt": "I am Jane"}], HOST)
+    asked.method, asked.body = "GET", b""
+    (one,) = operations_of(asked)
+    assert (one.provider, "I am Jane" in everything(one)) == ("llama.cpp", True)

@@ -231,3 +231,33 @@ def test_a_gap_before_anything_is_known_is_said_so():
     conversation = Conversation()
     assert names(conversation.feed("sent", b"", missing=3)) == ["gap_at_start"]
     assert names(conversation.feed("sent", b"", missing=3)) == []
+
+
+def test_requests_that_were_given_up_do_not_shift_the_pairs():
+    conversation = Conversation(Limits(pipelined=2))
+    told = conversation.feed("sent", NEXT.replace(b"/next", b"/1") + NEXT.replace(b"/next", b"/2") + NEXT)
+    assert [one.target for one in exchanges(told)] == ["/1"]
+    told = conversation.feed("received", SAY % b"answer 01" + SAY % b"answer 02" + SAY % b"answer 03")
+    assert [(one.target, one.answer) for one in exchanges(told)] == [("/2", b"answer 02"), ("/next", b"answer 03")]
+
+
+def test_a_request_that_still_came_at_the_end_is_told():
+    conversation = Conversation()
+    conversation.feed("sent", ASK[:-4])
+    assert [(one.body, one.is_request_whole) for one in exchanges(conversation.end())] == [(b'{"q":', False)]
+
+
+def test_a_gap_between_answers_leaves_the_request_at_hand():
+    conversation = Conversation()
+    conversation.feed("sent", ASK[:-4])
+    conversation.feed("received", b"", missing=25)
+    conversation.feed("sent", ASK[-4:])
+    (exchange,) = exchanges(conversation.feed("received", SAY % b"today 123"))
+    assert (exchange.body, exchange.answer) == (b'{"q":"1"}', b"today 123")
+
+
+def test_the_host_of_a_target_is_told_without_its_user():
+    conversation = Conversation()
+    conversation.feed("sent", b"GET HTTP://jane:secret@b.example?x HTTP/1.1\r\nHost: a\r\n\r\n")
+    (exchange,) = exchanges(conversation.feed("received", SAY % b"today 123"))
+    assert (exchange.host, exchange.target) == ("b.example", "/?x")

@@ -193,3 +193,20 @@ def test_a_malformed_frame_is_told(frame):
 
 def test_an_empty_socket_is_no_exchange():
     assert begun().end() == []
+
+
+def test_a_text_that_grows_is_cut_between_its_letters():
+    agreed = "permessage-deflate"
+    reader, (client, _) = SocketReader(agreed, 1000, is_from_client=True), peers(agreed)
+    (turn,) = reader.feed(client.send(TextMessage("\u20ac" * 5000)))
+    assert turn.payload == ("\u20ac" * 5000).encode()[:1000]
+    assert reader.missing == 14_000
+    (turn,) = reader.feed(client.send(TextMessage("\u20ac" * 300)))
+    assert turn.payload == ("\u20ac" * 300).encode()
+
+
+def test_a_message_that_grows_without_end_ends_its_side():
+    agreed = "permessage-deflate"
+    reader, (client, _) = SocketReader(agreed, 1000, is_from_client=True), peers(agreed)
+    assert reader.feed(client.send(BytesMessage(bytes(65 * 1024 * 1024)))) == [Trouble("websocket_malformed")]
+    assert reader.is_lost

@@ -209,7 +209,7 @@ class Plaintext:
         if (is_request_told or not has_request) and (is_answer_told or not has_answer):
             return None
         if is_request_told:
-            exchange = msgspec.structs.replace(exchange, body=b"", is_prompt_told=True)
+            exchange = msgspec.structs.replace(exchange, body=b"", told_body=exchange.body, is_prompt_told=True)
         if is_answer_told:
             exchange = msgspec.structs.replace(exchange, answer=b"")
         return exchange

@@ -100,7 +100,7 @@ def test_the_same_key_in_a_prompt_has_the_same_fingerprint_and_another_direction
 
 
 def test_a_credential_goes_into_no_cache():
-    cache = ScanCache(1024 * 1024, b"c" * 32) if ScanCache.__init__.__code__.co_argcount > 2 else ScanCache(1024 * 1024)
+    cache = ScanCache(b"c" * 32, 1024 * 1024)
     made = engine(cache=cache)
     first, second = made.evaluate(operation("sk-abc")), made.evaluate(operation("sk-xyz"))
     assert first.findings[0].fingerprint != second.findings[0].fingerprint

@@ -140,12 +140,6 @@ def test_a_call_that_one_source_leaves_out_does_not_hide_the_next_one():
     ]
 
 
-def test_a_late_event_does_not_make_its_kind_new():
-    one = event(exec_(), "tetragon", when=20 * SECOND)
-    late = event(exec_(), "tetragon", when=5 * SECOND)
-    assert told(one, late, event(exec_(), "ebpf", when=20 * SECOND)) == [False, False, True]
-
-
 def test_memory_is_bounded():
     twins = Twins(remembered=10)
     for number in range(1, 500):

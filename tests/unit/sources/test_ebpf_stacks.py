@@ -55,7 +55,7 @@ def section_file(*sections, body=b""):
     headers = bytes(64)
     for index, (_, kind, flags, size, content) in enumerate(sections):
         place = struct.pack("<QQQQ", flags, 0, offsets[index], size if size is not None else len(content))
-        headers += struct.pack("<II", places[index + 1], kind) + place + struct.pack("<IIQQ", 0, 0, 1, 24)
+        headers += struct.pack("<II", places[index + 1], kind) + place + struct.pack("<IIQQ", 1, 0, 1, 24)
     last = struct.pack("<QQQQ", 0, 0, offsets[-1], len(table))
     headers += struct.pack("<II", places[-1], 3) + last + struct.pack("<IIQQ", 0, 0, 1, 0)
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)

@@ -270,11 +270,17 @@ class Line:
         evaluator = self.evaluator
         noted = [self._noted(parcel.source, event) for event in parcel.events]
         if hasattr(evaluator, "evaluate_batch"):
-            resolved = [(self._resolved(event), whole) for event, whole in noted]
-            kept = [(event, whole) for event, whole in resolved if event is not None]
+            resolved = [(self._resolved_or_answer(event), whole) for event, whole in noted]
+            kept = [(event, whole) for event, whole in resolved if isinstance(event, Event)]
             answers = iter(await evaluator.evaluate_batch(kept) if kept else [])
-            return [_REPEATED_ANSWER if event is None else next(answers) for event, _ in resolved]
+            return [next(answers) if isinstance(event, Event) else event for event, _ in resolved]
         return await asyncio.to_thread(self._evaluate_here, evaluator, noted)
+
+    def _resolved_or_answer(self, event: Event) -> Event | Answer:
+        try:
+            return self._resolved(event) or _REPEATED_ANSWER
+        except Exception as error:  # noqa: BLE001 - a task boundary: it becomes an outcome and a count
+            return type(error).__name__, 0.0
 
     def _resolved(self, event: Event) -> Event | None:
         return event if self._resolve is None else self._resolve(event)

@@ -37,9 +37,10 @@ class Twins:
         """Whether another source has told this already."""
         if event.source not in _OBSERVERS:
             return False
-        key = _key_of(event)
-        if key is None:
+        fact = _key_of(event)
+        if fact is None:
             return False
+        key = (event.resource.node, fact)
         told = self._told.get(key)
         if told is None or abs(event.time_unix_nano - told.last) > _WINDOW_NANOSECONDS:
             told = _Told()
@@ -70,7 +71,7 @@ def _key_of(event: Event) -> Hashable | None:
         case ProcessActivity(action="exit"):
             return "exit", process.pid
         case ProcessActivity():
-            return "process", process.pid, _plain(body.function)
+            return "process", process.pid, _plain(body.function), body.arguments
         case FileActivity():
             # A read or write is no open: only Tetragon's hooks of the same call are the same fact.
             return "file", body.action, process.pid, body.path

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.model import FileActivity, KernelActivity, NetworkActivity, ProcessActivity
+from agent.model import FileActivity
 from tests.e2e.watching import Eyes, raw, skip_unless_bpf_works, watching
-
-LIBC = ctypes.CDLL(None, use_errno=True)
-AUDIT = {"aarch64": {"readv": 270}, "x86_64": {"readv": 310}}
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +22,6 @@ def eyes(request: pytest.FixtureRequest) -> Iterator[Eyes]:
     skip_unless_bpf_works(request)
     with watching(fold_seconds=0) as running:
         yield running
-
-
-def processes(eyes: Eyes, since: int, action: str = "exec") -> list[ProcessActivity]:
-    bodies = [event.body for event in eyes.events[since:]]
-    return [body for body in bodies if isinstance(body, ProcessActivity) and body.action == action]
 
 
 def seen(eyes: Eyes, since: int, is_it) -> object | None:
@@ -57,6 +45,10 @@ def opens(eyes: Eyes, since: int, path: str) -> object | None:
     return seen(eyes, since, lambda body: isinstance(body, FileActivity) and raw(body.path) == path)
 
 
+def started(body: object, arguments: str) -> bool:
+    return getattr(body, "action", "") == "exec" and raw(body.process.arguments) == arguments
+
+
 def words(body) -> list[str]:
     return [raw(one) for one in body.arguments]
 
@@ -66,15 +58,14 @@ def words(body) -> list[str]:
 
 def test_a_program_is_told_with_its_arguments_and_what_it_is_made_to_load(eyes: Eyes) -> None:
     since = len(eyes.events)
-    subprocess.run(["/bin/echo", "a b", "", "c"], env={"LD_PRELOAD": "", "PATH": "/bin", "X": "y"}, check=True)
-    told = seen(
-        eyes, since, lambda body: getattr(body, "action", "") == "exec" and raw(body.process.arguments) == '"a b" "" c'
-    )
+    with subprocess.Popen(["/bin/sh", "-c", "LD_PRELOAD= X=y /bin/echo 'a b' '' c; :"]) as shell:
+        shell.wait()
+    told = seen(eyes, since, lambda body: started(body, '"a b" "" c'))
     assert told is not None
     assert raw(told.process.binary) == "/bin/echo"
     assert list(told.process.environment) == ["LD_PRELOAD"]
     assert told.parent is not None
-    assert told.parent.pid == os.getpid()
+    assert told.parent.pid == shell.pid
 
 
 def test_a_preload_behind_many_variables_is_told(eyes: Eyes) -> None:
@@ -175,15 +166,12 @@ def test_a_signal_that_was_handled_did_not_end_a_process(eyes: Eyes) -> None:
 
 def test_short_lived_grandchildren_have_their_ancestors(eyes: Eyes) -> None:
     since = len(eyes.events)
-    subprocess.run(
-        ["/bin/sh", "-c", "(/bin/sh -c '/bin/echo grandchild; :'; :)"], stdout=subprocess.DEVNULL, check=True
-    )
-    told = seen(
-        eyes, since, lambda body: getattr(body, "action", "") == "exec" and raw(body.process.arguments) == "grandchild"
-    )
+    with subprocess.Popen(["/bin/sh", "-c", "/bin/sh -c '/bin/echo grandchild; :'; :"]) as shell:
+        shell.wait()
+    told = seen(eyes, since, lambda body: started(body, "grandchild"))
     assert told is not None
     assert raw(told.parent.binary) == "/bin/sh"
-    assert os.getpid() in [one.pid for one in told.ancestors]
+    assert shell.pid in [one.pid for one in told.ancestors]
 
 
 # --------------------------------------------------------------------- files
@@ -280,169 +268,47 @@ def test_a_call_of_32_bits_is_told(eyes: Eyes, tmp_path: Path) -> None:
     assert opens(eyes, since, "/etc/shadow") is not None
 
 
-def test_rights_that_are_given_are_told(eyes: Eyes, tmp_path: Path) -> None:
-    since = len(eyes.events)
-    target = tmp_path / "tool"
-    target.write_text("x")
-    os.chmod(target, 0o4755)
-    told = seen(eyes, since, lambda body: isinstance(body, FileActivity) and body.permission == "04755")
-    assert told is not None
-    assert raw(told.path) == str(target)
-    descriptor = os.open(target, os.O_RDONLY)
-    since = len(eyes.events)
-    os.fchmod(descriptor, 0o6755)
-    told = seen(eyes, since, lambda body: isinstance(body, FileActivity) and body.permission == "06755")
-    os.close(descriptor)
-    assert told is not None
-    assert raw(told.path) == str(target)
-
-
-def test_capabilities_of_a_file_are_told(eyes: Eyes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("os.chmod(path, 0o4755)", "04755"),
+        ("os.fchmod(os.open(path, os.O_RDONLY), 0o6755); time.sleep(1)", "06755"),
+        ("os.fchmod(os.open(path, os.O_RDONLY), 0o2755)", "02755"),  # and it is gone before anybody can look
+    ],
+)
+def test_rights_that_are_given_are_told(eyes: Eyes, tmp_path: Path, text: str, mode: str) -> None:
     target = tmp_path / "tool"
     target.write_text("x")
     since = len(eyes.events)
-    capability = bytes.fromhex("0100000200040000000000000000000000000000")
-    try:
-        os.setxattr(target, "security.capability", capability)
-    except OSError:
-        os.setxattr  # noqa: B018 - the attempt is what is told
-    told = seen(eyes, since, lambda body: getattr(body, "function", "") == "setxattr")
+    python(f"import os, sys, time; path = sys.argv[1]; {text}", str(target))
+    told = seen(eyes, since, lambda body: isinstance(body, FileActivity) and body.permission == mode)
     assert told is not None
     assert raw(told.path) == str(target)
 
 
-# ------------------------------------------------------------------- network
-
-
-def connects(eyes: Eyes, since: int, address: str, port: int, action: str = "connect") -> NetworkActivity | None:
-    def is_it(body: object) -> bool:
-        end = getattr(body, "destination", None) if action != "accept" else getattr(body, "source", None)
-        return (
-            isinstance(body, NetworkActivity) and body.action == action and (end.address, end.port) == (address, port)
-        )
-
-    return seen(eyes, since, is_it)
-
-
-@pytest.mark.parametrize(
-    ("family", "host", "shown"),
-    [
-        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
-        (socket.AF_INET6, "::1", "::1"),
-        (socket.AF_INET6, "::ffff:127.0.0.1", "127.0.0.1"),
-    ],
-)
-def test_a_connection_is_told_at_both_ends_with_its_bytes(eyes: Eyes, family: int, host: str, shown: str) -> None:
-    since = len(eyes.events)
-    with socket.socket(family) as server:
-        server.bind((host, 0))
-        server.listen()
-        port = server.getsockname()[1]
-        text = """
-            import socket, sys
-            s = socket.socket(int(sys.argv[3])); s.connect((sys.argv[1], int(sys.argv[2])))
-            print(s.getsockname()[1], flush=True)
-            s.sendall(b"x" * 1000); s.recv(500, socket.MSG_WAITALL); s.close()
-        """
-        client = threading.Thread(target=lambda: done.append(python(text, host, str(port), str(int(family)))))
-        done: list[subprocess.CompletedProcess[str]] = []
-        client.start()
-        taken, peer = server.accept()
-        taken.recv(1000, socket.MSG_WAITALL)
-        taken.sendall(b"y" * 500)
-        client.join()
-        taken.close()
-    told = connects(eyes, since, shown, port)
-    assert told is not None
-    assert told.process.pid != os.getpid()
-    accepted = connects(eyes, since, shown, peer[1], "accept")
-    assert accepted is not None
-    assert accepted.process.pid == os.getpid()
-    closed = connects(eyes, since, shown, port, "close")
-    assert closed is not None
-    assert (closed.bytes_sent, closed.bytes_received) == (1000, 500)
-    assert (
-        seen(
-            eyes,
-            since,
-            lambda body: isinstance(body, NetworkActivity) and body.action == "listen" and body.source.port == port,
-        )
-        is not None
-    )
-
-
-def test_a_connection_that_is_taken_without_asking_by_whom_is_told(eyes: Eyes) -> None:
-    """accept(fd, NULL, NULL): the way of most shells that wait for a caller."""
-    since = len(eyes.events)
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        taken = LIBC.accept(server.fileno(), None, None)
-        assert taken >= 0
-        os.close(taken)
-        del client
-    assert seen(eyes, since, lambda body: isinstance(body, NetworkActivity) and body.action == "accept") is not None
-
-
-def test_a_runtime_s_socket_is_told(eyes: Eyes) -> None:
-    since = len(eyes.events)
-    python("import socket; socket.socket(socket.AF_UNIX).connect_ex('/var/run/docker.sock')")
-    told = opens(eyes, since, "/var/run/docker.sock")
-    assert told is not None
-    assert told.permission == "connect"
-
-
-def test_a_local_socket_that_is_accepted_is_no_connection_to_a_runtime(eyes: Eyes, tmp_path: Path) -> None:
-    since = len(eyes.events)
-    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        server.bind(str(tmp_path / "s"))
-        server.listen()
-        client.bind(str(tmp_path / "docker.sock"))
-        client.connect(str(tmp_path / "s"))
-        server.accept()[0].close()
-    os.setgid(os.getgid())
-    assert seen(eyes, since, lambda body: getattr(body, "function", "") == "setgid") is not None
-    wrong = [event.body for event in eyes.events[since:] if getattr(event.body, "permission", "") == "connect"]
-    wrong += [event.body for event in eyes.events[since:] if getattr(event.body, "action", "") == "accept"]
-    assert wrong == []
-
-
-# --------------------------------------------------------------------- calls
-
-
-@pytest.mark.parametrize(
-    ("text", "function", "arguments"),
-    [
-        ("libc.ptrace(16, 1, 0, 0)", "ptrace", ["PTRACE_ATTACH", "1"]),
-        ("libc.process_vm_readv(1, None, 0, None, 0, 0)", "process_vm_readv", ["1"]),
-        ("libc.setuid(65534)", "setuid", ["65534"]),
-        ("libc.unshare(0x04000000)", "unshare", ["uts"]),
-        ("libc.setns(os.open('/proc/self/ns/uts', 0), 0x04000000)", "setns", ["uts"]),
-        ("libc.unshare(0x20000); libc.mount(b'none', b'/mnt', b'tmpfs', 0, None)", "mount", ["/mnt"]),
-        ("libc.chroot(b'/')", "chroot", ["/"]),
-        ("libc.memfd_create(b'made', 0)", "memfd_create", ["made"]),
-        ("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)", "socket", ["AF_PACKET"]),
-        ("os.kill(os.fork() or (signal.pause() or 0), 9)", "kill", None),
-    ],
-)
-def test_a_telling_call_is_told(eyes: Eyes, text: str, function: str, arguments: list[str] | None) -> None:
+@pytest.mark.parametrize(("call", "number"), [("setxattr", 0), ("setxattrat", 463)])
+def test_capabilities_of_a_file_are_told(eyes: Eyes, tmp_path: Path, call: str, number: int) -> None:
+    """setxattrat(2) came with Linux 6.13."""
+    target = tmp_path / "tool"
+    target.write_text("x")
     since = len(eyes.events)
     done = python(
-        f"import ctypes, os, signal, socket; libc = ctypes.CDLL(None); print(os.getpid(), flush=True); {text}"
+        """
+        import ctypes, os, struct, sys
+        value = bytes.fromhex("0100000200040000000000000000000000000000")
+        if sys.argv[2] == "0":
+            os.setxattr(sys.argv[1], "security.capability", value)
+        else:
+            held = ctypes.create_string_buffer(value, len(value))
+            arguments = ctypes.create_string_buffer(struct.pack("<QII", ctypes.addressof(held), len(value), 0))
+            path, name = os.fsencode(sys.argv[1]), b"security.capability"
+            sys.exit(ctypes.CDLL(None).syscall(463, -100, path, 0, name, arguments, ctypes.c_size_t(16)) and 1)
+        """,
+        str(target),
+        str(number),
     )
-    pid = int(done.stdout.split()[0])
-    told = seen(
-        eyes,
-        since,
-        lambda body: (
-            isinstance(body, (ProcessActivity, KernelActivity))
-            and body.function == function
-            and body.process.pid == pid
-        ),
-    )
-    assert told is not None, done.stderr
-    assert arguments is None or words(told) == arguments
-
-
-def test_nothing_of_the_agent_itself_is_told_as_a_load_of_bpf(eyes: Eyes) -> None:
-    assert mmap.PAGESIZE
-    own = [event.body for event in eyes.events if getattr(event.body, "function", "") == "bpf"]
-    assert [body for body in own if body.process.pid == os.getpid()] == []
+    if done.returncode:
+        pytest.skip(f"{call} does not work here: {done.stderr[-200:]}")
+    told = seen(eyes, since, lambda body: "setxattr" in getattr(body, "function", ""))
+    assert told is not None
+    assert raw(told.path) == str(target)

@@ -53,6 +53,7 @@ class Accounting:
 
     def unaccounted(self) -> dict[tuple[int, int], int]:
         """By kind and CPU, what is missing (or too much): nothing, once the ring is empty and the probes rest."""
-        dropped = self.dropped()
-        rest = {key: produced - dropped.get(key, 0) - self.consumed[key] for key, produced in self.produced().items()}
+        produced, dropped = self.produced(), self.dropped()
+        keys = produced.keys() | self.consumed.keys()
+        rest = {key: produced.get(key, 0) - dropped.get(key, 0) - self.consumed.get(key, 0) for key in keys}
         return {key: count for key, count in rest.items() if count}

@@ -15,6 +15,7 @@ from glob import glob
 from typing import NamedTuple
 
 from agent.sources.ebpf.bcc import BpfError
+from agent.sources.ebpf.rooted import rooted
 from agent.sources.ebpf.stacks import Finding, Point, finding_of
 
 # Where a distribution's or an image's TLS libraries and programs with one inside are.
@@ -72,6 +73,7 @@ class Attachments:
         self._events: dict[Identity, list[int]] = {}
         self._used: dict[Identity, float] = {}
         self._roots: set[tuple[int, int]] = set()
+        self._fresh: set[tuple[Point, ...]] = set()  # what was put into files by the call at hand
 
     @property
     def files(self) -> int:
@@ -81,9 +83,10 @@ class Attachments:
         """Attach to everything TLS that a process has mapped.  `program` is looked at where it lies if the process has
         ended: the next one that runs it shall be seen."""
         root = root_of(pid)
+        self._fresh.clear()
         self.prepare(root)
-        before = len(self._events)
-        found = [self._look(path) for path in [f"/proc/{pid}/exe", *(root + one for one in mapped_libraries(pid))]]
+        libraries = (rooted(root, one) for one in mapped_libraries(pid))
+        found = [self._look(path) for path in [f"/proc/{pid}/exe", *libraries]]
         known = [one for one in found if one is not None]
         is_gone = not known
         if is_gone and program.startswith("/"):
@@ -95,7 +98,7 @@ class Attachments:
         return Coverage(
             tuple(dict.fromkeys(one.stack for one in known if one.stack is not None)),
             tuple(dict.fromkeys(one.blind for one in known if one.blind)),
-            is_new=len(self._events) > before,
+            is_new=any(one.points in self._fresh for one in known if one.points),
             is_gone=is_gone,
         )
 
@@ -109,8 +112,8 @@ class Attachments:
         if key in self._roots:
             return
         for pattern in _USUAL:
-            for path in glob(f"{root}/{pattern}"):
-                self._look(path)
+            for path in glob(pattern, root_dir=root or "/"):
+                self._look(rooted(root, f"/{path}"))
         if os.path.isdir(root or "/"):  # else its process ended meanwhile, and nothing was found
             if len(self._roots) >= _MOST_FILES:
                 self._roots.clear()
@@ -150,6 +153,7 @@ class Attachments:
                 self._detach(event)
             return Finding(None, blind=f"its probes were refused: {error}")
         self._events[identity] = events
+        self._fresh.add(found.points)
         return found
 
     def _forget(self) -> None:

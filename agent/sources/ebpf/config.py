@@ -11,7 +11,7 @@ from pydantic import Field
 
 from agent.model import Resource
 from agent.sources.ebpf.pathfilter import PathFilter, ending
-from agent.sources.ebpf.probes import Group
+from agent.sources.ebpf.probes import ChosenGroup
 
 _MEBIBYTE = 1024 * 1024
 
@@ -38,6 +38,15 @@ ENDINGS = (
     *(".safetensors", ".gguf", ".ggml", ".pt", ".ckpt", ".onnx", ".pkl", "_model.bin", ".h5", ".joblib", ".tflite"),
     *("tokenizer.json", "tokenizer.model", "ter_config.json"),
 )
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError(f"{value} is no power of two, as the kernel wants it; 16777216 is one")
+    return value
+
+
+RingBytes = Annotated[int, Field(le=1024 * _MEBIBYTE), pydantic.AfterValidator(_power_of_two)]
 
 
 class Selector(pydantic.BaseModel):
@@ -73,13 +82,17 @@ class Selector(pydantic.BaseModel):
             _any_fits(self.namespaces, resource.namespace)
             and _any_fits(self.pods, resource.pod)
             and _any_fits(self.containers, resource.container)
-            and all(fnmatchcase(resource.labels.get(key, ""), value) for key, value in self.labels.items())
+            and all(
+                key in resource.labels and fnmatchcase(resource.labels[key], value)
+                for key, value in self.labels.items()
+            )
             and any(_any_fits(self.binaries, binary) for binary in binaries)
         )
 
 
 def _any_fits(patterns: tuple[str, ...], name: str) -> bool:
-    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+    """No pattern is no condition; a name that is not known fits none."""
+    return not patterns or (bool(name) and any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 class PlaintextConfig(pydantic.BaseModel):
@@ -94,7 +107,7 @@ class PlaintextConfig(pydantic.BaseModel):
 
     select: tuple[Selector, ...] = ()
     message_bytes: Annotated[int, Field(ge=16 * 1024, le=4 * _MEBIBYTE)] = _MEBIBYTE
-    ring_bytes: Annotated[int, Field(ge=_MEBIBYTE, le=1024 * _MEBIBYTE)] = 64 * _MEBIBYTE
+    ring_bytes: Annotated[RingBytes, Field(ge=_MEBIBYTE)] = 64 * _MEBIBYTE
     connections: Annotated[int, Field(ge=16, le=65536)] = 4096
     idle_seconds: Annotated[float, Field(gt=0)] = 300.0
     http_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(max_length=32)] = ()
@@ -111,9 +124,9 @@ class EbpfConfig(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    groups: tuple[Group, ...] = ("process", "files", "calls", "sockets", "volumes", "scope")
+    groups: tuple[ChosenGroup, ...] = ("process", "files", "calls", "sockets", "volumes", "scope")
     scope: tuple[str, ...] = ()
-    ring_bytes: Annotated[int, Field(ge=64 * 1024, le=1024 * _MEBIBYTE)] = 16 * _MEBIBYTE
+    ring_bytes: Annotated[RingBytes, Field(ge=64 * 1024)] = 16 * _MEBIBYTE
     poll_seconds: Annotated[float, Field(ge=0.001, le=1)] = 0.01
     fold_seconds: Annotated[float, Field(ge=0, le=60)] = 1.0
     path_beginnings: tuple[str, ...] = BEGINNINGS
@@ -129,13 +142,6 @@ class EbpfConfig(pydantic.BaseModel):
         for text in texts:
             ending(text)  # raises ValueError with what is wrong
         return texts
-
-    @pydantic.field_validator("ring_bytes")
-    @classmethod
-    def _is_power_of_two(cls, value: int) -> int:
-        if value & (value - 1):
-            raise ValueError(f"{value} is no power of two, as the kernel wants it; 16777216 is one")
-        return value
 
     @property
     def paths(self) -> PathFilter:

@@ -240,7 +240,7 @@ def _network(kind: Kind, head: Head, record: bytes, process: Process, count: int
     payload = record[HEAD_BYTES : HEAD_BYTES + head.size]
     if kind in (Kind.CONNECT, Kind.ACCEPT, Kind.DATAGRAM):
         found = endpoint_of(payload)
-        if found is None:
+        if found is None or (found[0] == Endpoint() and kind is not Kind.CONNECT):
             return DecodeError(name="bad_address")
         peer, path = found
         if path:

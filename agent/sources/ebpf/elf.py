@@ -6,6 +6,7 @@ Pure but for the file given.  pyelftools reads the headers; tables with a hundre
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
@@ -16,6 +17,7 @@ from elftools.elf.elffile import ELFFile
 
 _SYMBOL = struct.Struct("<IBBHQQ")
 _FUNCTION = 2
+_COMPRESSED = 0x800  # SHF_COMPRESSED
 _LARGEST_FUNCTION = 64 * 1024
 # Go 1.18 and 1.20: the head of .gopclntab (debug/gosym/pclntab.go).
 _MAGICS = (0xFFFFFFF0, 0xFFFFFFF1)
@@ -50,6 +52,7 @@ class Elf:
         if self._elf.elfclass != 64 or not self._elf.little_endian:
             raise ElfProblem("not_64_bit")
         self._file = file
+        self._size = os.fstat(file.fileno()).st_size
 
     def place_of(self, address: int) -> int:
         """A virtual address to its place in the file; -1 if it is in no segment."""
@@ -62,8 +65,14 @@ class Elf:
         """A section's bytes; none if there is no such section."""
         try:
             found = self._elf.get_section_by_name(name)
-            return bytes(found.data()) if found is not None else b""
-        except (ELFError, ValueError, struct.error, OSError) as error:
+            if found is None or found["sh_type"] == "SHT_NOBITS" or found["sh_flags"] & _COMPRESSED:
+                return b""
+            # Read here and not by the library: what a file claims of its sections may be more than any memory.
+            if not 0 <= found["sh_size"] <= self._size:
+                raise ElfProblem("broken_section")
+            self._file.seek(found["sh_offset"])
+            return self._file.read(found["sh_size"])
+        except (ELFError, ValueError, KeyError, struct.error, OSError) as error:
             raise ElfProblem(type(error).__name__) from error
 
     def address_of_section(self, name: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -20,6 +21,7 @@ from agent.sources.ebpf.tracefs import mount_tracefs, tracing_directory
 
 State: TypeAlias = Literal["ok", "off", "bad"]
 """`off`: something is not seen; `bad`: no probe can stand."""
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 _OLDEST_KERNEL = (5, 8)  # ring buffers (BPF_MAP_TYPE_RINGBUF)
 
 
@@ -36,12 +38,12 @@ class Check(NamedTuple):
 def kernel_checks() -> list[Check]:
     """The kernel, rights and tools."""
     checks = [_kernel_version(), _rights(), _bcc(), _headers(), _tracefs(), _lockdown()]
-    return [*checks, _cgroups(), _names()]
+    return [*checks, _process_numbers(), _cgroups(), _names()]
 
 
 def _kernel_version() -> Check:
     release = platform.release()
-    numbers = tuple(int(part) for part in release.split(".")[:2] if part.isdecimal())
+    numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
     if numbers and numbers < _OLDEST_KERNEL:
         return Check("kernel", "version", "bad", f"Linux {release} has no BPF ring buffers", "use Linux 5.8 or newer")
     return Check("kernel", "version", "ok", f"Linux {release} on {platform.machine()}")
@@ -97,6 +99,18 @@ def _lockdown() -> Check:
     return Check("kernel", "lockdown", "ok", mode)
 
 
+def _process_numbers() -> Check:
+    """Probes tell the node's process numbers; in a namespace of one's own they are somebody else's."""
+    try:
+        is_host = os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        is_host = False
+    if is_host:
+        return Check("identity", "process numbers", "ok", "the node's")
+    what = "a namespace of its own: names, pods and TLS of processes cannot be looked up"
+    return Check("identity", "process numbers", "off", what, "set hostPID: true")
+
+
 def _cgroups() -> Check:
     text = Path("/proc/self/mounts").read_text()
     is_v2 = " /sys/fs/cgroup cgroup2 " in text
@@ -126,9 +140,6 @@ def probe_checks() -> list[Check]:
     kernel = Kernel(config)
     try:
         kernel.load()
-    except BpfError as error:
-        return [Check("probes", "all", "bad", str(error), "see the lines above")]
-    try:
         on: dict[str, list[str]] = {}
         for probe in kernel.on:
             on.setdefault(probe.group, []).append(probe.tracepoint.removeprefix("syscalls:sys_enter_"))
@@ -137,6 +148,8 @@ def probe_checks() -> list[Check]:
             name = probe.tracepoint.removeprefix("syscalls:sys_enter_")
             checks.append(Check("probes", name, "off", reason, f"{probe.what} are not seen; Tetragon may see them"))
         return checks
+    except BpfError as error:
+        return [Check("probes", "all", "bad", str(error), "see the lines above")]
     finally:
         kernel.close()
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agent.model import Body, DecodeError, Event, KernelActivity, NetworkActivity, Process, ProcessActivity, event_id
+from agent.sources.ebpf.bcc import BpfError
 from agent.sources.ebpf.config import EbpfConfig
 from agent.sources.ebpf.decode import (
     OBSERVER,
@@ -228,6 +229,14 @@ class Meaning:
 
     def _choose(self, pid: int, known: Known) -> bool:
         """Whether a process is watched; tells the kernel so, and whether its plaintext is read."""
+        try:
+            return self._chosen(pid, known)
+        except BpfError:
+            # A set of the kernel is full (a fork bomb): this process is told, and not read.
+            self.plaintext.troubles["process_set_full"] += 1
+            return self._is_in_scope(known)
+
+    def _chosen(self, pid: int, known: Known) -> bool:
         if not self._is_in_scope(known):
             self._sets.leave_out(pid)
             return False

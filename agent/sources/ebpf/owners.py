@@ -55,7 +55,7 @@ class Owners:
             return self.host
         known = self._known.get(place)
         now = time.monotonic()
-        if known is not None and (known[0].pod or now < known[1]):
+        if known is not None and (_is_named(known[0]) or now < known[1]):
             return known[0]
         resource = self._named(place)
         self._known.put(place, (resource, now + _AGAIN_SECONDS))
@@ -114,6 +114,10 @@ class Owners:
             run / "k3s" / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io" / container / "config.json",
             run / "containers" / "storage" / "overlay-containers" / container / "userdata" / "config.json",
         ]
+
+
+def _is_named(resource: Resource) -> bool:
+    return bool(resource.pod) and (bool(resource.container) or not resource.container_id)
 
 
 _ANNOTATIONS = {

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-Group: TypeAlias = Literal["process", "files", "calls", "sockets", "volumes", "scope", "plain"]
+ChosenGroup: TypeAlias = Literal["process", "files", "calls", "sockets", "volumes", "scope"]
+Group: TypeAlias = ChosenGroup | Literal["plain"]
+"""`plain` follows from the ports of plain HTTP, and is not chosen."""
 
 
 class Probe(NamedTuple):

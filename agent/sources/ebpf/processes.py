@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ _MOST = 32_768
 _ANCESTORS = 8
 _PENDING = 1024
 _ENDED = 4096
+_BY_DESCRIPTOR = re.compile(r"/dev/fd/\d|/proc/[\w-]+/fd/\d|memfd:")
 
 OwnerOf = Callable[[int], Resource | None]
 
@@ -110,7 +112,7 @@ class ProcessTable:
         # was started under came with the record, and is a script's own.
         file = _link(pid, "exe")
         cwd = before.cwd if before is not None and before.cwd else _link(pid, "cwd")
-        is_fileless = path.startswith(("/dev/fd/", "/proc/self/fd/", "memfd:")) or file.startswith("/memfd:")
+        is_fileless = _BY_DESCRIPTOR.match(path) is not None or file.startswith("/memfd:")
         shown = normal_path(path, cwd)
         above = self._known.get(parent) or self._ended.get(parent)
         process = Process(

@@ -65,6 +65,7 @@ class Reader:
         self.read = 0
         self.longest_pause = 0.0
         self._last = 0
+        self.refused = 0  # records that nobody took
         self.has_realtime = False
 
     def start(self) -> None:
@@ -97,7 +98,7 @@ class Reader:
                 self._due = now + self._fold / 4
                 items += self._closed(now if not is_last else float("inf"))
             if items:
-                self._hand_on(items)
+                self._give(items)
             if is_last and (not records or self._ring.read >= self._last):
                 return
             if len(records) > _BUSY or not self._is_woken:
@@ -108,6 +109,14 @@ class Reader:
                 # waiting and come back at once, too, so it follows a short sleep.
                 time.sleep(0.001)
                 poller.poll(self._poll * 1000)
+
+    def _give(self, items: list[Item]) -> None:
+        """Hand on.  What is not taken is counted; the thread goes on, since nobody else reads the ring."""
+        try:
+            self._hand_on(items)
+        except Exception as error:  # noqa: BLE001 - a thread's boundary
+            self.refused += sum(count for _, count in items)
+            log.error("Records could not be handed on.", records=len(items), error=type(error).__name__)
 
     def _folded(self, records: list[bytes], now: float) -> list[Item]:
         """What goes on at once; repetitions are kept with their count."""

@@ -15,7 +15,7 @@ from agent.plugins import Surroundings
 from agent.sources.ebpf.config import EbpfConfig
 from agent.sources.ebpf.coverage import CoverageWatch
 from agent.sources.ebpf.kernel import Kernel
-from agent.sources.ebpf.meaning import Meaning
+from agent.sources.ebpf.meaning import Answer, Meaning
 from agent.sources.ebpf.owners import Owners
 from agent.sources.ebpf.reader import Item, Reader
 from agent.sources.ebpf.runtime import PodList, runtime_socket
@@ -43,7 +43,7 @@ class EbpfSource:
         self.meaning = Meaning(config, node, self._owners, self.kernel)
         self._reporter = Reporter("ebpf", node)
         self._waiting: deque[Item] = deque()
-        self._overflow = 0
+        self._overflow = self._told_refused = 0
         self._has_news = asyncio.Event()
         self._is_stopping = asyncio.Event()
         self.reader: Reader | None = None
@@ -93,7 +93,8 @@ class EbpfSource:
         covering = asyncio.create_task(coverage.run(self._is_stopping)) if coverage is not None else None
         try:
             while not self._is_stopping.is_set():
-                await self._has_news.wait()
+                if not self._waiting:
+                    await self._has_news.wait()
                 self._has_news.clear()
                 await self._take_waiting(out)
         finally:
@@ -133,11 +134,14 @@ class EbpfSource:
         self._has_news.set()
 
     async def _take_waiting(self, out: Output) -> None:
+        """Take what waits now; what comes meanwhile is taken at the next turn."""
         events: list[Event] = []
-        while self._waiting:
+        for number in range(1, len(self._waiting) + 1):
             record, count = self._waiting.popleft()
             out.read(count)
-            answer = self.meaning.take(record, count)
+            answer = self._meant(record, count)
+            if number % _PARCEL == 0:
+                await asyncio.sleep(0)  # records that make no event wait for nothing: let others run
             if answer.error:
                 out.decode_error(answer.error, count)
             elif answer.event is None:
@@ -153,6 +157,14 @@ class EbpfSource:
                 events = []
         if events:
             await out.send(events)
+
+    def _meant(self, record: bytes, count: int) -> Answer:
+        """What a record means; a bug of ours costs that record, not the node's eyes."""
+        try:
+            return self.meaning.take(record, count)
+        except Exception as error:  # noqa: BLE001 - a task boundary: it becomes a count
+            log.error("A record could not be understood.", source=self.name, error=type(error).__name__)
+            return Answer(error="meaning_failed")
 
     async def _send_made(self, out: Output, events: Iterable[Event]) -> None:
         """Send events that are no single record: exchanges, put together from many."""
@@ -176,8 +188,10 @@ class EbpfSource:
         if lost:
             log.warning("The ring was full.", source=self.name, **lost)
             await self._reporter.report(LossReport(origin="ebpf", reason="ring_full", count=sum(lost.values())))
-        if self._overflow:
-            count, self._overflow = self._overflow, 0
+        refused = self.reader.refused - self._told_refused if self.reader is not None else 0
+        self._told_refused += refused
+        if self._overflow or refused:
+            count, self._overflow = self._overflow + refused, 0
             self._reporter.out.read(count)
             self._reporter.out.set_aside("loop_too_slow", count)
             await self._reporter.report(LossReport(origin="ebpf", reason="loop_too_slow", count=count))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from typing import Literal, NamedTuple, TypeAlias
 
 from agent.sources.ebpf.elf import Elf, ElfProblem, Span
@@ -66,6 +67,8 @@ _LARGEST_FILE = 768 * 1024 * 1024
 def finding_of(descriptor: int) -> Finding:
     """What an open file brings.  Never raises: a file that cannot be read brings nothing, or is blind."""
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return NOTHING
         with os.fdopen(os.dup(descriptor), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not 64 < size <= _LARGEST_FILE:

@@ -130,7 +130,9 @@ async def test_two_sources_that_see_one_node_are_judged_once():
     assert sum(one.dropped[REPEATED] for one in accounts) == 20
 
 
-@given(st.lists(st.sampled_from(["a", "t", "bad"]), max_size=30), st.integers(1, 7), st.sampled_from([OneByOne, Batches]))
+@given(
+    st.lists(st.sampled_from(["a", "t", "bad"]), max_size=30), st.integers(1, 7), st.sampled_from([OneByOne, Batches])
+)
 def test_any_mixture_adds_up(names, batch, evaluator):
     source, sink = ListSource(events(*names), batch=batch), MemorySink()
     line = asyncio.run(run([source], sink, evaluator(), without("t")))

@@ -128,7 +128,9 @@ def test_a_connection_is_told_once_for_each_destination():
 def test_a_call_with_other_arguments_is_another_fact():
     """Tetragon's policies often tell one argument only: what they leave out must not be taken for what they told."""
     assert both(called("setuid", "0"), called("setuid", "1000")) == [False, False]
-    assert both(called("ptrace", "PTRACE_ATTACH", "8", action="trace"), called("ptrace", "PTRACE_ATTACH", "9", action="trace")) == [False, False]
+    assert both(
+        called("ptrace", "PTRACE_ATTACH", "8", action="trace"), called("ptrace", "PTRACE_ATTACH", "9", action="trace")
+    ) == [False, False]
 
 
 def test_a_call_that_one_source_leaves_out_does_not_hide_the_next_one():

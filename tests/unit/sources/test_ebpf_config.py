@@ -8,7 +8,7 @@ import pytest
 from agent.model import Resource
 from agent.sources.ebpf import SPEC, bcc, kernel
 from agent.sources.ebpf.bcc import BpfError, Programs
-from agent.sources.ebpf.config import EbpfConfig, PlaintextConfig, Selector
+from agent.sources.ebpf.config import EbpfConfig, Selector
 from agent.sources.ebpf.kernel import Kernel, fnv1a
 
 MIB = 1024 * 1024
@@ -126,7 +126,7 @@ def test_a_kernel_that_was_never_loaded_closes():
 
 def test_without_tracefs_the_reason_and_the_remedy_are_told(monkeypatch):
     monkeypatch.setattr(kernel, "mount_tracefs", lambda: False)
-    with pytest.raises(BpfError, match="tracefs is not mounted .*Run as root"):
+    with pytest.raises(BpfError, match=r"tracefs is not mounted .*Run as root"):
         Kernel(EbpfConfig()).load()
 
 
@@ -187,7 +187,7 @@ def test_without_bcc_it_is_said_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "bcc")
     monkeypatch.setattr(bcc, "_SYSTEM_PACKAGES", ())
     monkeypatch.setattr(bcc.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BpfError, match="bcc is not installed. Install the package python3-bpfcc"):
+    with pytest.raises(BpfError, match=r"bcc is not installed\. Install the package python3-bpfcc"):
         bcc.version()
     with pytest.raises(BpfError, match="python3-bpfcc"):
         Programs("int x;")
@@ -201,7 +201,7 @@ def test_a_bcc_whose_library_is_missing_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(bcc, "_SYSTEM_PACKAGES", (tmp_path,))
     monkeypatch.setattr(bcc.importlib.util, "find_spec", lambda name: None)
     before = list(sys.path)
-    with pytest.raises(BpfError, match="cannot open shared object file.*Is libbpfcc installed"):
+    with pytest.raises(BpfError, match=r"cannot open shared object file.*Is libbpfcc installed"):
         bcc.version()
     assert sys.path == before
 

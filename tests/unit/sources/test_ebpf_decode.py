@@ -80,7 +80,12 @@ def test_flags_of_open_are_told_in_words(flags, words):
     assert permission_of(flags) == words
     made = body(Kind.OPEN, b"/etc/shadow\0", path="/etc/shadow", a=flags)
     assert isinstance(made, FileActivity)
-    assert (made.action, made.permission, made.path, made.function) == ("open", words, Sensitive("/etc/shadow"), "openat")
+    assert (made.action, made.permission, made.path, made.function) == (
+        "open",
+        words,
+        Sensitive("/etc/shadow"),
+        "openat",
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,9 @@ def test_new_namespaces_of_a_clone_are_named():
     assert not decode.makes_namespaces(0x01200011)  # fork(3): SIGCHLD and the tids
 
 
-@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (0, "0"), (15, "SIGTERM"), (99, "99"), (2**63, str(2**63))])
+@pytest.mark.parametrize(
+    ("number", "name"), [(9, "SIGKILL"), (0, "0"), (15, "SIGTERM"), (99, "99"), (2**63, str(2**63))]
+)
 def test_a_signal_has_a_name_or_its_number(number, name):
     assert signal_name(number) == name
 
@@ -243,7 +250,11 @@ def test_an_accepted_peer_without_a_name_is_no_network_connection():
 
 def test_a_listener_has_a_source_only():
     made = body(Kind.LISTEN, state(mapped(bytes(4)), 8080, mapped(bytes(4)), 0, 77), a=5, b=5)
-    assert (made.action, made.source, made.destination) == ("listen", Endpoint(address="0.0.0.0", port=8080), Endpoint())
+    assert (made.action, made.source, made.destination) == (
+        "listen",
+        Endpoint(address="0.0.0.0", port=8080),
+        Endpoint(),
+    )
     assert (made.bytes_sent, made.bytes_received) == (0, 0)
 
 

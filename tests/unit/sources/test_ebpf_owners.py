@@ -104,8 +104,19 @@ def test_a_process_that_is_gone_has_no_owner(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "1", '"text"', "{}", '{"annotations": null}', '{"annotations": []}', '{"annotations": "x"}']
-    + ['{"annotations": {"io.kubernetes.cri.sandbox-name": 7}}'],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "1",
+        '"text"',
+        "{}",
+        '{"annotations": null}',
+        '{"annotations": []}',
+        '{"annotations": "x"}',
+        '{"annotations": {"io.kubernetes.cri.sandbox-name": 7}}',
+    ],
 )
 def test_a_broken_note_names_nothing(tmp_path, text):
     write(tmp_path / "run/containerd/io.containerd.runtime.v2.task/k8s.io" / ONE / "config.json", text)

@@ -52,7 +52,16 @@ def test_every_offset_that_is_read_is_of_a_tracepoint_whose_format_is_read():
     assert [one for one in used if not any(one.startswith(f"{name}_") for name in names) and one != "*"] == []
 
 
-@pytest.mark.parametrize("name", ["cgroup:cgroup_attach_task", "sock:inet_sock_set_state", "sock:sock_send_length", "signal:signal_generate", "task:task_newtask"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cgroup:cgroup_attach_task",
+        "sock:inet_sock_set_state",
+        "sock:sock_send_length",
+        "signal:signal_generate",
+        "task:task_newtask",
+    ],
+)
 def test_a_program_whose_tracepoint_is_missing_does_not_break_the_others(name):
     """Without its offsets the text has to compile, or one missing tracepoint puts all probes out."""
     short = name.partition(":")[2]
@@ -80,7 +89,12 @@ def test_only_what_is_wanted_is_in_the_text():
 
 @pytest.mark.parametrize(
     ("group", "function"),
-    [("files", "enter_openat("), ("calls", "enter_ptrace("), ("sockets", "enter_connect("), ("volumes", "send_length(")],
+    [
+        ("files", "enter_openat("),
+        ("calls", "enter_ptrace("),
+        ("sockets", "enter_connect("),
+        ("volumes", "send_length("),
+    ],
 )
 def test_a_group_brings_its_programs(group, function):
     assert function in text_of(wanted(group))

@@ -122,7 +122,7 @@ int enter_fchmod(struct enter *ctx) {
 static __always_inline int take_xattr(u64 path, u64 name) {
     char start[24] = {};
     bpf_probe_read_user_str(start, sizeof(start), (void *)name);
-    if (*(u64 *)start != 0x7974697275636573ULL || *(u64 *)(start + 8) != 0x696c69626170632eULL) return 0;
+    if (*(u64 *)start != 0x7974697275636573ULL || *(u64 *)(start + 8) != 0x6c6962617061632eULL) return 0;
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     if (is_left_out(pid)) return 0;
     int size = 0;
@@ -134,7 +134,7 @@ int enter_lsetxattr(struct enter *ctx) { return take_xattr(ctx->args[0], ctx->ar
 int enter_fsetxattr(struct enter *ctx) {
     char start[24] = {};
     bpf_probe_read_user_str(start, sizeof(start), (void *)ctx->args[1]);
-    if (*(u64 *)start != 0x7974697275636573ULL || *(u64 *)(start + 8) != 0x696c69626170632eULL) return 0;
+    if (*(u64 *)start != 0x7974697275636573ULL || *(u64 *)(start + 8) != 0x6c6962617061632eULL) return 0;
     return plain(FSETCAP, 0, ctx->args[0]);
 }
 

@@ -90,6 +90,7 @@ int enter_execveat(struct enter *ctx) { return take_exec(ctx->args[1], ctx->args
 // process that runs one is read from its first instruction on, and not from when user space hears of it.
 BPF_HASH(wanted, u64, u8, 4096);
 
+#ifdef OFF_sched_process_exec_filename
 int sched_exec(void *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     if (is_left_out(pid)) return 0;
@@ -114,6 +115,8 @@ int sched_exec(void *ctx) {
     with_text(record, EXEC, old, 0, got > 0 ? got : 0);
     return 0;
 }
+
+#endif
 
 int enter_exit_group(struct enter *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
@@ -161,6 +164,7 @@ int sched_exit(void *ctx) {
     return 0;
 }
 
+#ifdef OFF_task_newtask_pid
 int new_task(void *ctx) {
     u32 child = 0;
     u64 flags = 0;
@@ -176,9 +180,13 @@ int new_task(void *ctx) {
     return plain(FORK, child, flags);
 }
 
+#endif
+
 // A task that is put into another control group may belong to a pod now: look at it again.
+#ifdef OFF_cgroup_attach_task_pid
 int attach_cgroup(void *ctx) {
     u32 pid = *(u32 *)(ctx + OFF_cgroup_attach_task_pid);
     ignored.delete(&pid);
     return plain(CGROUP, pid, 0);
 }
+#endif

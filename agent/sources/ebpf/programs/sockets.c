@@ -10,7 +10,7 @@ static __always_inline int take_address(u32 kind, u64 user, u64 a, u64 b) {
     if (is_left_out(pid)) return 0;
     u16 family = 0;
     if (!user || bpf_probe_read_user(&family, 2, (void *)user)) return 0;
-    if (family != 2 && family != 10 && family != 1) return 0;
+    if (family != 2 && family != 10 && (family != 1 || kind != CONNECT)) return 0;
     count(2 * kind);
     struct address_record *record = events.ringbuf_reserve(sizeof(struct address_record));
     if (!record) {
@@ -115,6 +115,7 @@ struct state_record {
     u32 unused;
 };
 
+#ifdef OFF_inet_sock_set_state_skaddr
 static __always_inline int take_state(void *ctx, u32 kind, u64 sent, u64 received, u32 pid) {
     count(2 * kind);
     struct state_record *record = events.ringbuf_reserve(sizeof(struct state_record));
@@ -154,6 +155,8 @@ int set_state(void *ctx) {
     volumes.delete(&socket);
     return is_left_out(copy.pid) ? 0 : take_state(ctx, CLOSE, copy.sent, copy.received, copy.pid);
 }
+
+#endif
 
 static __always_inline int take_volume(u64 socket, u16 family, u16 protocol, int moved, int is_sent) {
     if (moved <= 0 || protocol != 6 || (family != 2 && family != 10)) return 0;

@@ -65,6 +65,7 @@ class Programs:
     def __init__(self, text: str) -> None:
         module = _module()
         self._kernel_types = module.BPF
+        self._events: list[int] = []
         try:
             with _quiet_stderr() as said:
                 self._bpf: Any = module.BPF(text=text.encode(), cflags=_FLAGS)
@@ -78,6 +79,8 @@ class Programs:
             with _quiet_stderr() as said:
                 self._bpf.load_func(function.encode(), self._kernel_types.TRACEPOINT)
                 self._bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=function.encode())
+                # bcc keeps one for each tracepoint and forgets the first of two.
+                self._events.append(self._bpf.tracepoint_fds.pop(tracepoint.encode()))
         except Exception as error:
             raise BpfError(_reason(said(), error)) from error
 
@@ -139,8 +142,7 @@ class Programs:
 
     def detach(self) -> None:
         """End all tracepoints' programs.  The kernel lets each wait for a tenth of a second, so they wait together."""
-        events = list(self._bpf.tracepoint_fds.values())
-        self._bpf.tracepoint_fds.clear()
+        events, self._events = self._events, []
         with ThreadPoolExecutor(max_workers=32) as pool:
             list(pool.map(os.close, events))
 

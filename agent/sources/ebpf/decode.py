@@ -131,8 +131,8 @@ def body_of(
 ) -> Body | DecodeError:
     """The body of a record other than those of process lives and plaintext; `path` is its text made absolute."""
     kind = Kind(head.kind)
-    if kind is Kind.OPEN:
-        flags = head.a
+    if kind in (Kind.OPEN, Kind.UNREAD):
+        flags = head.a if kind is Kind.OPEN else 0
         return FileActivity(
             action="open",
             path=Sensitive(path),

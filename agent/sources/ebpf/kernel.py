@@ -95,6 +95,13 @@ class Kernel:
         """A process that is read has a listener on one of the plain ports since before the probes stood."""
         self.programs.mark_descriptor("plain_listeners", pid, descriptor)
 
+    def looks_at_relative(self, pid: int, *, is_wanted: bool) -> None:
+        """Whether relative paths of a process and its children are told, too."""
+        if is_wanted:
+            self.programs.mark("stands_near", pid)
+        else:
+            self.programs.unmark("stands_near", pid)
+
     def decide_path(self, path: bytes, *, is_wanted: bool) -> None:
         """Whether processes that start this program are read, from their first instruction on."""
         self.programs.decide("wanted", fnv1a(path), is_wanted=is_wanted)

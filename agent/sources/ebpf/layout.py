@@ -20,6 +20,7 @@ class Kind(enum.IntEnum):
     FORK = enum.auto()
     CGROUP = enum.auto()
     OPEN = enum.auto()
+    UNREAD = enum.auto()  # a path that could not be read at the call
     CHDIR = enum.auto()
     FCHDIR = enum.auto()
     UNLINK = enum.auto()

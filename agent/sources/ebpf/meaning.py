@@ -42,6 +42,7 @@ _RIGHTS = 0o6002
 _OF_SOCKETS = frozenset({Kind.LISTEN, Kind.CLOSE})
 _PIECE_BYTES = 16 * 1024
 _DECIDED = 4000
+_LONGEST_PATH = 256
 _HERE = -100  # AT_FDCWD
 
 
@@ -53,6 +54,8 @@ class Sets(Protocol):
     def leave_out(self, pid: int) -> None: ...
 
     def decide_path(self, path: bytes, *, is_wanted: bool) -> None: ...
+
+    def looks_at_relative(self, pid: int, *, is_wanted: bool) -> None: ...
 
 
 class Answer(NamedTuple):
@@ -192,6 +195,10 @@ class Meaning:
             meant = text_of(head, record)
             inner = normal_path(meant, known.cwd) if head.kind == Kind.CHDIR else ""
             known.cwd = _linked(f"/proc/{head.pid}/cwd") or inner or known.cwd
+            # The kernel tells its relative paths since the call; a process that is full of others need not.
+            known.is_near = self._paths.is_near(known.cwd)
+            if not known.is_near:
+                self._sets.looks_at_relative(head.pid, is_wanted=False)
 
     def _forked(self, head: Head, record: bytes) -> Answer:
         self.table.forked(head)
@@ -275,17 +282,19 @@ class Meaning:
 
     def _path(self, head: Head, record: bytes, known: Known) -> str | None:
         """The path of a record about a file, absolute; None if it is not one of those that are told."""
-        if head.kind in _WITH_DESCRIPTOR:
+        if head.kind == Kind.UNREAD:
+            path = normal_path(_text_at(head.pid, int(head.a)), known.cwd)
+        elif head.kind in _WITH_DESCRIPTOR:
             path = _linked(f"/proc/{head.pid}/fd/{descriptor_of(int(head.b))}")
         elif head.kind in _WITH_PATH:
             raw = text_of(head, record)
             path = normal_path(raw, _directory(head, raw, known))
-            if raw.startswith("/") or not path.startswith("/"):
+            if raw == path or not path.startswith("/"):
                 return path  # the kernel has chosen it
         else:
             return ""
         chosen = head.kind in _ANY_FILE or (head.kind in (Kind.CHMOD, Kind.FCHMOD) and bool(head.a & _RIGHTS))
-        is_write = head.kind != Kind.OPEN or permission_of(head.a) != "read"
+        is_write = head.kind not in (Kind.OPEN, Kind.UNREAD) or permission_of(head.a) != "read"
         return path if chosen or self._paths.is_told(path, is_write=is_write) else None
 
     def _event(self, head: Head, record: bytes, body: Body | DecodeError, known: Known) -> Answer:
@@ -327,6 +336,16 @@ def _directory(head: Head, path: str, known: Known) -> str:
     if directory == _HERE:
         return known.cwd or _linked(f"/proc/{head.pid}/cwd")
     return _linked(f"/proc/{head.pid}/fd/{directory}")
+
+
+def _text_at(pid: int, address: int) -> str:
+    """A text in a process's memory, that was not there yet when the process named it; nothing if it is gone."""
+    try:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(address)
+            return memory.read(_LONGEST_PATH).partition(b"\0")[0].decode("utf-8", "replace")
+    except (OSError, ValueError, OverflowError):
+        return ""
 
 
 def _linked(place: str) -> str:

@@ -64,6 +64,12 @@ class PathFilter:
         last = " || ".join(ending(one) for one in self.endings) or "0"
         return f"#define FILTER_FIRST ({first})\n#define FILTER_WRITTEN ({written})\n#define FILTER_LAST ({last})\n"
 
+    def is_near(self, directory: str) -> bool:
+        """Whether a path relative to a directory may be told although its own text does not say so."""
+        below = f"{directory}/"
+        folders = {one.rpartition("/")[0] for one in self.endings if one.rpartition("/")[0]}
+        return below.startswith(self.beginnings) or directory.endswith(tuple(folders))
+
     def is_told(self, path: str, *, is_write: bool) -> bool:
         """Whether an absolute path is one of those that are told."""
         return (

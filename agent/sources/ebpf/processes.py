@@ -36,6 +36,7 @@ class Known(msgspec.Struct):
     binary: str  # its path as it was started, and its file, to select processes by; never told from here
     file: str = ""
     cwd: str = ""
+    is_near: bool = False  # relative paths of it are told
     is_cut: bool = False  # its arguments are longer than what was recorded
     is_forked: bool = False  # it runs its parent's program still
 
@@ -144,7 +145,12 @@ class ProcessTable:
             pid=child,
             parent_exec_id=above.process.exec_id,
         )
-        self._keep(child, Known(process, parent, above.owner, above.binary, above.file, above.cwd, is_forked=True))
+        self._keep(
+            child,
+            Known(
+                process, parent, above.owner, above.binary, above.file, above.cwd, is_near=above.is_near, is_forked=True
+            ),
+        )
 
     def find(self, pid: int) -> Known | None:
         """A process that nobody told us of: it was there before the probes, or its start was lost."""

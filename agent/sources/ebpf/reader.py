@@ -27,7 +27,18 @@ Item = tuple[bytes, int]
 """A record, and how many it stands for."""
 
 _NEVER_FOLDED = frozenset(
-    {Kind.EXEC_ARGS, Kind.EXEC, Kind.EXIT, Kind.FORK, Kind.CGROUP, Kind.CHDIR, Kind.FCHDIR, Kind.PLAIN, Kind.PLAIN_END}
+    {
+        Kind.EXEC_ARGS,
+        Kind.EXEC,
+        Kind.EXIT,
+        Kind.FORK,
+        Kind.CGROUP,
+        Kind.UNREAD,
+        Kind.CHDIR,
+        Kind.FCHDIR,
+        Kind.PLAIN,
+        Kind.PLAIN_END,
+    }
 )
 _MOST_FOLDS = 16_384
 # Handed on and not taken yet: about 300 MB of small records at worst, never reached by a loop that runs.

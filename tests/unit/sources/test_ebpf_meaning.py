@@ -23,6 +23,7 @@ class Sets:
 
     def __init__(self, is_full=False):
         self.content, self.left_out, self.paths, self.is_full = set(), set(), {}, is_full
+        self.near = set()
 
     def read_content_of(self, pid, *, is_wanted):
         if self.is_full and is_wanted:
@@ -33,6 +34,9 @@ class Sets:
         if self.is_full:
             raise BpfError("the set ignored takes no more processes")
         self.left_out.add(pid)
+
+    def looks_at_relative(self, pid, *, is_wanted):
+        (self.near.add if is_wanted else self.near.discard)(pid)
 
     def decide_path(self, path, *, is_wanted):
         self.paths[path] = is_wanted

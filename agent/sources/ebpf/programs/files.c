@@ -5,18 +5,47 @@ static __always_inline struct text_record *path_of(u64 user, int *size) {
     struct text_record *record = text_scratch.lookup(&zero);
     if (!record) return 0;
     int got = bpf_probe_read_user_str(record->text, TEXT_BYTES, (void *)user);
+    // A page that nobody has touched yet cannot be read here: user space reads it, if the process lives.
+    if (got < 0) plain(UNREAD, user, 0);
     if (got <= 1) return 0;
     *size = got;
     return record;
+}
+
+// Whether the path is written in a way that hides what it begins with: "//", "/./", "/../".  Eight bytes at a time: bytes that are a slash, and bytes behind one that are a slash or
+// a dot.
+#define ONES 0x0101010101010101ULL
+#define HIGH 0x8080808080808080ULL
+static __always_inline u64 bytes_that_are(u64 word, u64 pattern) {
+    u64 x = word ^ pattern;
+    return ~(((x & ~HIGH) + ~HIGH) | x | ~HIGH);
+}
+static __always_inline int is_odd(struct text_record *record, int size) {
+    u64 carried = 0;
+    for (int i = 0; i < TEXT_BYTES / 8; i++) {
+        if (i * 8 >= size) break;
+        u64 word = *(u64 *)(record->text + i * 8);
+        u64 slash = bytes_that_are(word, 0x2f2f2f2f2f2f2f2fULL), dot = bytes_that_are(word, 0x2e2e2e2e2e2e2e2eULL);
+        u64 behind = (slash << 8) | carried;
+        // A dot that begins a name (".ssh") is no odd path: only one that is followed by a slash or another dot.
+        u64 next = *(u64 *)(record->text + i * 8 + 1);
+        u64 ends = bytes_that_are(next, 0x2f2f2f2f2f2f2f2fULL) | bytes_that_are(next, 0x2e2e2e2e2e2e2e2eULL);
+        if ((behind & slash) || (behind & dot & ends)) return 1;
+        carried = (slash >> 56) & 0x80 ? 0x80 : 0;
+    }
+    return 0;
 }
 
 // Whether the path is one of those to be told.  What is written is told in more places than what is read; a relative
 // path that is written is told to user space, which knows what it is relative to.
 static __always_inline int is_told(struct text_record *record, int size, int is_write) {
     u64 first = *(u64 *)record->text, second = *(u64 *)(record->text + 8);
-    if (size >= TEXT_BYTES) return 1;  // cut: who knows how it ends
+    if (size >= TEXT_BYTES || is_odd(record, size)) return 1;
     int is_relative = (first & 0xff) != '/';
-    if (is_relative && is_write) return 1;
+    if (is_relative) {
+        u32 pid = bpf_get_current_pid_tgid() >> 32;
+        if (is_write || stands_near.lookup(&pid)) return 1;
+    }
     if (FILTER_FIRST) return 1;
     if (is_write && (FILTER_WRITTEN)) return 1;
     // Endings are compared with the sixteen bytes before the NUL.  What stands before the text (the name, which `fill`
@@ -130,6 +159,7 @@ static __always_inline int take_xattr(u64 path, u64 name) {
     return record ? with_text(record, SETCAP, 0, -100, size) : 0;
 }
 int enter_setxattr(struct enter *ctx) { return take_xattr(ctx->args[0], ctx->args[1]); }
+int enter_setxattrat(struct enter *ctx) { return take_xattr(ctx->args[1], ctx->args[3]); }
 int enter_lsetxattr(struct enter *ctx) { return take_xattr(ctx->args[0], ctx->args[1]); }
 int enter_fsetxattr(struct enter *ctx) {
     char start[24] = {};
@@ -138,12 +168,20 @@ int enter_fsetxattr(struct enter *ctx) {
     return plain(FSETCAP, 0, ctx->args[0]);
 }
 
-// Where a process stands now: what its relative paths begin with, also when it is gone before anybody can ask.
+// Where a process stands now: what its relative paths begin with, also when it is gone before anybody can ask.  Its
+// relative paths are told from now on, until user space says that they need not be.
 int enter_chdir(struct enter *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     if (is_left_out(pid)) return 0;
     int size = 0;
+    u8 one = 1;
+    stands_near.update(&pid, &one);
     struct text_record *record = path_of(ctx->args[0], &size);
     return record ? with_text(record, CHDIR, 0, -100, size) : 0;
 }
-int enter_fchdir(struct enter *ctx) { return plain(FCHDIR, 0, ctx->args[0]); }
+int enter_fchdir(struct enter *ctx) {
+    u32 pid = bpf_get_current_pid_tgid() >> 32;
+    u8 one = 1;
+    if (!is_left_out(pid)) stands_near.update(&pid, &one);
+    return plain(FCHDIR, 0, ctx->args[0]);
+}

@@ -3,7 +3,7 @@
 #define ARGS_BYTES 4096
 #define ARG_BYTES 1024
 #define MOST_ARGS 128
-#define MOST_ENV 256
+#define MOST_ENV 512
 
 struct args_record {
     struct head head;        // a: bytes of the arguments, b: bytes of the environment
@@ -118,6 +118,13 @@ int sched_exec(void *ctx) {
 
 #endif
 
+// The last thread may end by exit(2) and not by exit_group(2).
+int enter_exit(struct enter *ctx) {
+    u32 pid = bpf_get_current_pid_tgid() >> 32;
+    u32 code = ctx->args[0];
+    exit_codes.update(&pid, &code);
+    return 0;
+}
 int enter_exit_group(struct enter *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     u32 code = ctx->args[0];
@@ -136,9 +143,11 @@ int signal_sent(void *ctx) {
     result = *(u32 *)(ctx + OFF_signal_generate_result);
     // SIGCHLD, SIGCONT, SIGWINCH, SIGURG and stop signals of a terminal end nothing; a signal that was not put is none.
     if (result || signal <= 0 || signal > 31 || signal == 17 || signal == 18 || signal == 28 || signal == 23) return 0;
-    u32 key = target, value = signal;
+    u64 id = bpf_get_current_pid_tgid();
+    u32 pid = id >> 32, value = signal;
+    // The target is a thread; of one that signals itself (a crash) the process is known.
+    u32 key = (u32)id == target ? pid : target;
     last_signals.update(&key, &value);
-    u32 pid = bpf_get_current_pid_tgid() >> 32;
     if (pid && pid != target && (signal == 9 || signal == 15 || signal == 19)) return plain(SIGNAL, signal, target);
     return 0;
 }
@@ -161,6 +170,7 @@ int sched_exit(void *ctx) {
     last_signals.delete(&pid);
     ignored.delete(&pid);
     content.delete(&pid);
+    stands_near.delete(&pid);
     return 0;
 }
 
@@ -174,6 +184,7 @@ int new_task(void *ctx) {
     u32 pid = bpf_get_current_pid_tgid() >> 32;
     u8 one = 1;
     if (content.lookup(&pid)) content.update(&child, &one);
+    if (stands_near.lookup(&pid)) stands_near.update(&child, &one);
 #ifdef SCOPED
     if (ignored.lookup(&pid)) { ignored.update(&child, &one); return 0; }
 #endif

@@ -27,6 +27,9 @@ BPF_HASH(ignored, u32, u8, 65536);
 // Processes whose plaintext may be read; children inherit.
 BPF_HASH(content, u32, u8, 65536);
 
+// Processes whose working directory makes relative paths worth a look, as user space found; children inherit.
+BPF_HASH(stands_near, u32, u8, 65536);
+
 static __always_inline void count(u32 slot) {
     u64 *value = counters.lookup(&slot);
     // Atomic: a probe may be preempted by another one on the same CPU.
@@ -89,6 +92,7 @@ struct leave {
 struct text_record {
     struct head head;
     char text[TEXT_BYTES];
+    char behind[8];      // so that eight bytes can be read from any place
 };
 BPF_PERCPU_ARRAY(text_scratch, struct text_record, 1);
 
@@ -102,7 +106,7 @@ static __always_inline int with_text(struct text_record *record, u32 kind, u64 a
     record->head.size = size;
     u64 total = sizeof(struct head) + size;
     asm volatile("" : "+r"(total));
-    if (total > sizeof(struct text_record)) total = sizeof(struct text_record);
+    if (total > sizeof(struct head) + TEXT_BYTES) total = sizeof(struct head) + TEXT_BYTES;
 #ifdef WAKES
     // Where plaintext is read, a program that starts is heard of at once; all else waits for the reader's next turn.
     u64 flags = kind == EXEC ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;

@@ -61,8 +61,15 @@ class PathFilter:
     def defines(self) -> str:
         first = " || ".join(beginning(one) for one in self.beginnings) or "0"
         written = " || ".join(beginning(one) for one in self.written) or "0"
-        last = " || ".join(ending(one) for one in self.endings) or "0"
+        last = " || ".join(self._by_last_letter()) or "0"
         return f"#define FILTER_FIRST ({first})\n#define FILTER_WRITTEN ({written})\n#define FILTER_LAST ({last})\n"
+
+    def _by_last_letter(self) -> list[str]:
+        """Endings behind a comparison of the last letter, so that most paths are compared with a few of them."""
+        groups: dict[int, list[str]] = {}
+        for one in self.endings:
+            groups.setdefault(one.encode()[-1], []).append(ending(one))
+        return [f"((last >> 56) == 0x{letter:x} && ({' || '.join(group)}))" for letter, group in groups.items()]
 
     def is_near(self, directory: str) -> bool:
         """Whether a path relative to a directory may be told although its own text does not say so."""

@@ -101,6 +101,7 @@ int sched_exec(void *ctx) {
     place = *(u32 *)(ctx + OFF_sched_process_exec_filename);
     old = *(u32 *)(ctx + OFF_sched_process_exec_old_pid);
     int got = bpf_probe_read_kernel_str(record->text, TEXT_BYTES, ctx + (place & 0xffff));
+#ifdef WAKES
     u64 hash = 0xcbf29ce484222325ULL;  // FNV-1a
     for (int i = 0; i < TEXT_BYTES; i++) {
         if (!record->text[i]) break;
@@ -112,6 +113,7 @@ int sched_exec(void *ctx) {
         if (*is_wanted) content.update(&pid, &one);
         else content.delete(&pid);
     }
+#endif
     with_text(record, EXEC, old, 0, got > 0 ? got : 0);
     return 0;
 }

@@ -217,7 +217,10 @@ class Meaning:
 
     def _ended(self, head: Head, record: bytes) -> Answer:
         made = self.plaintext.process_ended(head.pid, self.wall_time(head.time))
-        self.content.discard(head.pid)
+        if head.pid in self.content:
+            # The kernel has forgotten it at its end; but it may have been put into the set after that.
+            self.content.discard(head.pid)
+            self._sets.read_content_of(head.pid, is_wanted=False)
         if self.coverage is not None:
             self.coverage.forget(head.pid)
         known = self.table.ended(head.pid)

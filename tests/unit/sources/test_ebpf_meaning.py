@@ -285,3 +285,13 @@ def test_nothing_is_read_without_a_selection():
     sets = Sets()
     exec_(meaning(sets), SHELL, b"/usr/bin/python3\0")
     assert sets.content == set()
+
+
+def test_a_process_that_ended_before_it_was_chosen_stays_in_no_set():
+    """Found by a soak: the start of a short process was understood after its end."""
+    sets = Sets()
+    made = meaning(sets, plaintext={"select": [{"binaries": ["*"]}]})
+    exec_(made, SHELL)
+    assert sets.content == {SHELL}
+    made.take(record_of(Kind.EXIT, pid=SHELL, tid=SHELL), 1)
+    assert sets.content == made.content == set()

@@ -21,8 +21,13 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOORS = {
     "presidio_analyzer": "agent/detectors/",
     "cel_expr_python": "agent/policy/cel.py",
-    "google.protobuf": ("agent/policy/vocabulary.py", "agent/sources/tetragon/", "agent/sources/hubble/"),
-    "agent._pb": ("agent/sources/tetragon/", "agent/sources/hubble/"),
+    "google.protobuf": (
+        "agent/policy/vocabulary.py",
+        "agent/sources/tetragon/",
+        "agent/sources/hubble/",
+        "agent/sources/ebpf/runtime.py",
+    ),
+    "agent._pb": ("agent/sources/tetragon/", "agent/sources/hubble/", "agent/sources/ebpf/runtime.py"),
     "kubernetes": "agent/cluster/client.py",
     "bcc": "agent/sources/ebpf/bcc.py",
     "grpc": "agent/sources/rpc/grpcio.py",

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.model import FileActivity, KernelActivity, NetworkActivity, ProcessActivity
-from tests.e2e.watching import Eyes, raw, skip_unless_bpf_works, watching
+from agent.model import KernelActivity, NetworkActivity, ProcessActivity
+from tests.e2e.watching import Eyes, opens, python, seen, skip_unless_bpf_works, watching, words
 
 
 @pytest.fixture(scope="module")
@@ -21,35 +18,6 @@ def eyes(request: pytest.FixtureRequest) -> Iterator[Eyes]:
     skip_unless_bpf_works(request)
     with watching(fold_seconds=0) as running:
         yield running
-
-
-def seen(eyes: Eyes, since: int, is_it) -> object | None:
-    """The first body that is it, when it comes."""
-    found = []
-
-    def look() -> bool:
-        found[:] = [event.body for event in eyes.events[since:] if is_it(event.body)]
-        return bool(found)
-
-    eyes.wait(look, 5)
-    return found[0] if found else None
-
-
-def python(text: str, *words: str, **more) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-S", "-c", textwrap.dedent(text), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
-
-
-def opens(eyes: Eyes, since: int, path: str) -> object | None:
-    return seen(eyes, since, lambda body: isinstance(body, FileActivity) and raw(body.path) == path)
-
-
-def started(body: object, arguments: str) -> bool:
-    return getattr(body, "action", "") == "exec" and raw(body.process.arguments) == arguments
-
-
-def words(body) -> list[str]:
-    return [raw(one) for one in body.arguments]
 
 
 def connects(eyes: Eyes, since: int, address: str, port: int, action: str = "connect") -> NetworkActivity | None:

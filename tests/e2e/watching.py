@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import Event, GenAiOperation, LossReport, Sensitive, StatusReport, Text
+from agent.model import Event, FileActivity, GenAiOperation, LossReport, Sensitive, StatusReport, Text
 from agent.sources.ebpf.config import EbpfConfig
 from agent.sources.ebpf.examination import kernel_checks
 from agent.sources.ebpf.source import EbpfSource
@@ -99,3 +102,32 @@ def watching(**settings: Any) -> Iterator[Eyes]:
         yield eyes
     finally:
         eyes.stop()
+
+
+def seen(eyes: Eyes, since: int, is_it) -> object | None:
+    """The first body that is it, when it comes."""
+    found = []
+
+    def look() -> bool:
+        found[:] = [event.body for event in eyes.events[since:] if is_it(event.body)]
+        return bool(found)
+
+    eyes.wait(look, 5)
+    return found[0] if found else None
+
+
+def python(text: str, *words: str, **more) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", "-c", textwrap.dedent(text), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+def opens(eyes: Eyes, since: int, path: str) -> object | None:
+    return seen(eyes, since, lambda body: isinstance(body, FileActivity) and raw(body.path) == path)
+
+
+def started(body: object, arguments: str) -> bool:
+    return getattr(body, "action", "") == "exec" and raw(body.process.arguments) == arguments
+
+
+def words(body) -> list[str]:
+    return [raw(one) for one in body.arguments]

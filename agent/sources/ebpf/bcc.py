@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _SYSTEM_PACKAGES = (Path("/usr/lib/python3/dist-packages"), Path("/usr/lib/python3.12/site-packages"))
+_EVERY_PROCESS = -1
 _FLAGS = ["-w", "-Wno-macro-redefined"]
 
 
@@ -84,7 +85,7 @@ class Programs:
         except Exception as error:
             raise BpfError(_reason(said(), error)) from error
 
-    def attach_uprobe(self, path: str, function: str, *, offset: int, is_return: bool = False, pid: int = -1) -> int:
+    def attach_uprobe(self, path: str, function: str, *, offset: int, is_return: bool = False) -> int:
         """Run a program when code at a file's offset is reached (or its function returns).  Raises BpfError."""
         try:
             with _quiet_stderr() as said:
@@ -93,7 +94,9 @@ class Programs:
             raise BpfError(_reason(said(), error)) from error
         name = f"{'r' if is_return else 'p'}_{os.stat(path).st_ino}_{offset:x}_{function}".encode()
         library = sys.modules["bcc.libbcc"].lib
-        event = library.bpf_attach_uprobe(program.fd, 1 if is_return else 0, name, path.encode(), offset, pid, 0)
+        event = library.bpf_attach_uprobe(
+            program.fd, 1 if is_return else 0, name, path.encode(), offset, _EVERY_PROCESS, 0
+        )
         if event < 0:
             raise BpfError("the kernel refused a uprobe there")
         return int(event)

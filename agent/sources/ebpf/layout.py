@@ -83,6 +83,8 @@ KINDS = len(Kind)
 # struct head of programs/shared.c: time cpu tid | kind pid uid size cgroup a b comm
 HEAD = struct.Struct("<QIIIIIIQQQ16s")
 HEAD_BYTES = HEAD.size
+# All that the reader's thread looks at.
+CPU_AND_KIND = struct.Struct("<8xI4xI")
 # Folding compares a record from here on: time, CPU and thread do not make an event another one.
 FOLD_FROM = 16
 

@@ -39,6 +39,7 @@ _WITH_DESCRIPTOR = frozenset({Kind.FCHMOD, Kind.FCHOWN, Kind.FUTIMES, Kind.FSETC
 # Told whatever the file is.
 _ANY_FILE = frozenset({Kind.SETCAP, Kind.FSETCAP, Kind.MKNOD})
 _RIGHTS = 0o6002
+_KINDS = frozenset(Kind)
 _OF_SOCKETS = frozenset({Kind.LISTEN, Kind.CLOSE})
 _PIECE_BYTES = 16 * 1024
 _DECIDED = 4000
@@ -273,7 +274,7 @@ class Meaning:
             known = Known(Process(pid=pid, uid=head.uid), 0, self._owners.host, "")
         if not self._is_in_scope(known):
             return Answer(aside="out_of_scope")
-        if head.kind not in Kind._value2member_map_:
+        if head.kind not in _KINDS:
             return Answer(error="unknown_record")
         path = self._path(head, record, known)
         if path is None:

@@ -138,7 +138,7 @@ class Plaintext:
                 events += self._ended(connection, wall_time)
                 continue
             for one in connection.conversation.early():
-                events += self._events(connection, one, wall_time)
+                events += self._events(connection, one, wall_time, is_early=not one.is_complete)
         return events
 
     def end(self, wall_time: int) -> list[Event]:
@@ -162,7 +162,9 @@ class Plaintext:
 
     # --------------------------------------------------------------- events
 
-    def _events(self, connection: _Connection, exchange: Exchange, wall_time: int) -> Iterator[Event]:
+    def _events(
+        self, connection: _Connection, exchange: Exchange, wall_time: int, *, is_early: bool = False
+    ) -> Iterator[Event]:
         once = self._once(exchange, wall_time)
         if once is None:
             self.other_ends += 1
@@ -170,7 +172,7 @@ class Plaintext:
         exchange = once
         self.exchanges += 1
         bodies: list[Body] = [
-            msgspec.structs.replace(one, process=connection.known.process, is_open=not exchange.is_complete)
+            msgspec.structs.replace(one, process=connection.known.process, is_open=is_early)
             for one in operations_of(exchange)
         ]
         if not bodies and exchange.is_complete and not exchange.turns:

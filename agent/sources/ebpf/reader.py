@@ -18,7 +18,7 @@ from collections.abc import Callable
 import structlog
 
 from agent.sources.ebpf.accounting import Accounting
-from agent.sources.ebpf.layout import FOLD_FROM, HEAD, Kind
+from agent.sources.ebpf.layout import CPU_AND_KIND, FOLD_FROM, Kind
 from agent.sources.ebpf.ring import Ring
 
 log = structlog.get_logger("reeve.ebpf")
@@ -41,15 +41,13 @@ _NEVER_FOLDED = frozenset(
     }
 )
 _MOST_FOLDS = 16_384
-# Handed on and not taken yet: about 300 MB of small records at worst, never reached by a loop that runs.
-_MOST_WAITING = 200_000
 _PRIORITY = 10
 # Records in one turn from which on the reader sleeps by the clock and is not woken.
 _BUSY = 32
 
 
 class Reader:
-    """`hand_on` is called in the reader's thread with what is new."""
+    """`hand_on` is called in the reader's thread with what is new, and says for how many of it there is room."""
 
     def __init__(
         self,
@@ -123,19 +121,20 @@ class Reader:
 
     def _give(self, items: list[Item]) -> None:
         """Hand on.  What is not taken is counted; the thread goes on, since nobody else reads the ring."""
+        room = 0
         try:
-            self._hand_on(items)
+            room = self._hand_on(items)
         except Exception as error:  # noqa: BLE001 - a thread's boundary
-            self.refused += sum(count for _, count in items)
             log.error("Records could not be handed on.", records=len(items), error=type(error).__name__)
+        self.refused += sum(count for _, count in items[room:])
 
     def _folded(self, records: list[bytes], now: float) -> list[Item]:
         """What goes on at once; repetitions are kept with their count."""
         items: list[Item] = []
-        folds, unpack, consumed = self._folds, HEAD.unpack_from, self._accounting.consumed
+        folds, unpack, consumed = self._folds, CPU_AND_KIND.unpack_from, self._accounting.consumed
         self.read += len(records)
         for record in records:
-            _, cpu, _, kind, *_ = unpack(record)
+            cpu, kind = unpack(record)
             consumed[kind, cpu] += 1
             if not self._fold or kind in _NEVER_FOLDED:
                 items.append((record, 1))

@@ -1,18 +1,19 @@
 """Pods of the node by the container runtime's own list: names and labels, without asking the cluster.
 
-CRI v1, `ListPodSandbox` (k8s.io/cri-api, runtime/v1/api.proto): containerd and CRI-O answer it on their sockets.  The
-answer is decoded by field numbers; what is not known of it is skipped.
+CRI v1, `ListPodSandbox` (k8s.io/cri-api, runtime/v1/api.proto): containerd and CRI-O answer it on their sockets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import structlog
+from google.protobuf.message import DecodeError as ProtobufError
 
+from agent._pb import cri_pb2
 from agent.sources.rpc import ConnectionConfig, RpcError, Transport, transport_for
 
 log = structlog.get_logger("reeve.ebpf")
@@ -24,10 +25,7 @@ _EVERY_SECONDS = 10.0
 _SOON_SECONDS = 0.3
 _MOST_PODS = 4096
 _MOST_LABELS = 128
-_OWN_PREFIX = "io.kubernetes."
-# Field numbers of the answer.
-_ITEMS, _METADATA, _LABELS = 1, 2, 5
-_NAME, _UID, _NAMESPACE = 1, 2, 3
+_RUNTIME_PREFIX = "io.kubernetes."
 
 
 class Pod(NamedTuple):
@@ -40,56 +38,22 @@ class Pod(NamedTuple):
 
 
 def pods_of(answer: bytes) -> list[Pod]:
-    """The pods of an answer; one that is broken is left out."""
-    pods: list[Pod] = []
-    for number, item in _fields(answer):
-        if number != _ITEMS or len(pods) >= _MOST_PODS:
-            continue
-        metadata: dict[int, str] = {}
-        labels: dict[str, str] = {}
-        for inner, value in _fields(item):
-            if inner == _METADATA:
-                metadata = {key: text.decode("utf-8", "replace") for key, text in _fields(value)}
-            elif inner == _LABELS and len(labels) < _MOST_LABELS:
-                pair = {key: text.decode("utf-8", "replace") for key, text in _fields(value)}
-                if not pair.get(1, "").startswith(_OWN_PREFIX):
-                    labels[pair.get(1, "")] = pair.get(2, "")
-        if metadata.get(_UID):
-            pods.append(Pod(metadata[_UID], metadata.get(_NAMESPACE, ""), metadata.get(_NAME, ""), labels))
-    return pods
+    """The pods of an answer; of one that is broken, none."""
+    try:
+        items = cri_pb2.ListPodSandboxResponse.FromString(answer).items
+    except ProtobufError:
+        return []
+    return [
+        Pod(one.metadata.uid, one.metadata.namespace, one.metadata.name, _own_labels(one.labels))
+        for one in items[:_MOST_PODS]
+        if one.metadata.uid
+    ]
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Length-delimited fields of a message in order; others are skipped, and what is broken ends it."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        match tag & 7:
-            case 0:
-                _, at = _varint(data, at)
-            case 1:
-                at += 8
-            case 2:
-                size, at = _varint(data, at)
-                if at + size > len(data):
-                    return
-                yield tag >> 3, data[at : at + size]
-                at += size
-            case 5:
-                at += 4
-            case _:
-                return
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data) and shift < 64:
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
-        shift += 7
-    return 7, len(data)  # a tag of no kind: the message ends here
+def _own_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """A pod's labels without those that the runtime adds."""
+    own = [pair for pair in labels.items() if not pair[0].startswith(_RUNTIME_PREFIX)]
+    return dict(own[:_MOST_LABELS])
 
 
 def runtime_socket(configured: str) -> str:

@@ -25,6 +25,7 @@ from agent.sources.rpc.reporting import Reporter
 log = structlog.get_logger("reeve.ebpf")
 
 _PARCEL = 256
+# Handed on and not taken yet: about 60 MB of small records, never reached by a loop that runs.
 _MOST_WAITING = 200_000
 _LOOK_SECONDS = 0.2
 
@@ -37,13 +38,12 @@ class EbpfSource:
     def __init__(self, config: EbpfConfig, name: str, node: str) -> None:
         self.name = name
         self._config = config
-        self._node = node
         self.kernel = Kernel(config)
         self._owners = Owners(node)
         self.meaning = Meaning(config, node, self._owners, self.kernel)
         self._reporter = Reporter("ebpf", node)
         self._waiting: deque[Item] = deque()
-        self._overflow = self._told_refused = 0
+        self._told_refused = 0
         self._has_news = asyncio.Event()
         self._is_stopping = asyncio.Event()
         self.reader: Reader | None = None
@@ -62,11 +62,10 @@ class EbpfSource:
 
     async def _follow(self, out: Output, loop: asyncio.AbstractEventLoop) -> None:
         def hand_on(items: list[Item]) -> int:
-            room = _MOST_WAITING - len(self._waiting)
+            room = max(0, _MOST_WAITING - len(self._waiting))
             self._waiting.extend(items[:room])
-            self._overflow += sum(count for _, count in items[max(0, room) :])
             loop.call_soon_threadsafe(self._has_news.set)
-            return min(room, len(items))
+            return room
 
         self.reader = Reader(
             self.kernel.ring,
@@ -99,9 +98,10 @@ class EbpfSource:
                 await self._take_waiting(out)
         finally:
             self._is_stopping.set()
-            await asyncio.gather(
-                *(task for task in (looking, covering, listing) if task is not None), return_exceptions=True
-            )
+            if listing is not None:
+                listing.cancel()  # it waits for the runtime, and has nothing to lose
+            tasks = [task for task in (looking, covering, listing) if task is not None]
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.kernel.detach)
             if not await asyncio.to_thread(self.reader.stop):
                 log.error("The ring's reader did not end; its memory is left to the process's end.", source=self.name)
@@ -189,12 +189,11 @@ class EbpfSource:
             log.warning("The ring was full.", source=self.name, **lost)
             await self._reporter.report(LossReport(origin="ebpf", reason="ring_full", count=sum(lost.values())))
         refused = self.reader.refused - self._told_refused if self.reader is not None else 0
-        self._told_refused += refused
-        if self._overflow or refused:
-            count, self._overflow = self._overflow + refused, 0
-            self._reporter.out.read(count)
-            self._reporter.out.set_aside("loop_too_slow", count)
-            await self._reporter.report(LossReport(origin="ebpf", reason="loop_too_slow", count=count))
+        if refused:
+            self._told_refused += refused
+            self._reporter.out.read(refused)
+            self._reporter.out.set_aside("loop_too_slow", refused)
+            await self._reporter.report(LossReport(origin="ebpf", reason="loop_too_slow", count=refused))
 
 
 def build(config: EbpfConfig, name: str, surroundings: Surroundings) -> EbpfSource:

@@ -12,22 +12,12 @@ from typing import cast
 import msgspec
 
 from agent.model import DecodeError, Event, GenAiOperation, Message, Resource, Role, Sensitive, event_id
+from agent.sources.dialects.vocabulary import ROLES
 from agent.sources.protojson import Json, decoded, integer, mapping, mappings, text, time_unix_nano
 
 _PROMPT_KEYS = ("prompt", "text", "input", "question", "instruction")
 _ANSWER_KEYS = ("completion", "response", "output", "answer")
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "ai": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "document": "document",
-}
+_ROLES: dict[str, Role] = {**ROLES, "document": "document"}
 
 
 def event_from_line(

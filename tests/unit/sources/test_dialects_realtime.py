@@ -6,12 +6,9 @@ from agent.model import GenAiOperation
 from agent.sources.dialects import operations_of
 from agent.sources.exchanges import Exchange
 from agent.sources.exchanges.exchange import Turn
+from tests.unit.sources.dialect_exchanges import said
 
 HOST = "api.openai.com"
-
-
-def said(one: GenAiOperation, role: str, part: str = "") -> list[str]:
-    return [message.text.reveal() for message in one.messages if (message.role, message.part) == (role, part)]
 
 
 def socket(*turns: tuple[bool, dict]) -> GenAiOperation:

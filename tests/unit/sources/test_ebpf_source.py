@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,6 +167,15 @@ def test_too_many_connections_push_out_the_one_that_is_quiet_longest_and_say_so(
     assert made.troubles["too_many_connections"] == 1
 
 
+def test_only_what_is_told_before_its_answer_is_told_as_open(made):
+    feed(made, "sent", request())
+    made.look(1, SECOND)
+    (early,) = made.look(1, SECOND)
+    assert early.body.is_open
+    feed(made, "sent", request(b"cut off"), number=8)
+    assert [event.body.is_open for event in made.end(SECOND)] == [False]
+
+
 def test_an_idle_connection_is_let_go(made):
     feed(made, "sent", request(), time=1)
     assert texts(made.look(20 * SECOND, 20 * SECOND)) == [("user", "hello")]
@@ -265,10 +275,52 @@ async def test_a_loop_that_was_too_slow_is_told_once():
     made, out = source(), MemoryOutput()
     made._reporter.attach(out)
     made.kernel.accounting._read = lambda slot: [0]
-    made._overflow = 9
+    made.reader = SimpleNamespace(refused=9)
     await made._tell_losses()
     await made._tell_losses()
     (event,) = out.events
     assert (event.body.reason, event.body.count) == ("loop_too_slow", 9)
     assert out.aside == {"loop_too_slow": 9}
     assert Sensitive("x") not in (event.body.origin,)
+
+
+async def test_a_runtime_that_waits_does_not_hold_up_the_end(monkeypatch):
+    """Asking for pods waits up to ten seconds for its next turn; the end of the source does not."""
+    made, ended = source(), []
+
+    async def listing():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(True)
+
+    class Standing:
+        """A kernel of which nothing is left to do."""
+
+        off, on = (), ()
+        ring, accounting = None, made.kernel.accounting
+
+        def detach(self):
+            pass
+
+        def abandon_ring(self):
+            pass
+
+    monkeypatch.setattr(made, "kernel", Standing())
+    made.kernel.accounting._read = lambda slot: [0]
+    monkeypatch.setattr(made, "_list_pods", lambda: asyncio.create_task(listing()))
+    monkeypatch.setattr(made.meaning, "scan", lambda: None)
+    monkeypatch.setattr(
+        "agent.sources.ebpf.source.Reader",
+        lambda *_, **__: SimpleNamespace(start=lambda: None, stop=lambda: True, refused=0),
+    )
+    out = MemoryOutput()
+    made._reporter.attach(out)
+    following = asyncio.create_task(made._follow(out, asyncio.get_running_loop()))
+    while not out.is_connected:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    await made.stop()
+    async with asyncio.timeout(5):
+        await following
+    assert ended == [True]

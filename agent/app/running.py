@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import platform
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import VERSION
+from agent.app.clustered import Clustered, Resolved, Unasked
 from agent.app.loading import plugin_name, plugin_settings
 from agent.app.places import cache_directory, default_directory, load_key
 from agent.app.reload import Ruleset, watch
@@ -30,12 +33,21 @@ log = structlog.get_logger("reeve.agent")
 API_VERSION = "reeve.dev/v1alpha1"
 
 
-def load_settings(path: Path) -> tuple[Settings, Document]:
-    """The settings of a file, with default directories filled in.  Raises Problems."""
-    documents = read(path)
-    if len(documents) != 1:
-        raise Problems([Problem(str(path), 0, "", f"holds {len(documents)} documents", "keep exactly one AgentConfig")])
-    return with_defaults(typed(Settings, documents[0])), documents[0]
+def load_settings(*paths: Path) -> tuple[Settings, Document]:
+    """The settings of a file, or of several, a later one over the former; of a directory, its `*.yaml` in the order of
+    their names.  Default directories are filled in.  Raises Problems."""
+    files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
+    if not files:
+        raise Problems([Problem(str(paths[0]), 0, "", "holds no *.yaml", "put an AgentConfig there")])
+    whole: Document | None = None
+    for file in files:
+        documents = read(file)
+        if len(documents) != 1:
+            what = f"holds {len(documents)} documents"
+            raise Problems([Problem(str(file), 0, "", what, "keep exactly one AgentConfig")])
+        whole = documents[0] if whole is None else whole.merged(documents[0])
+    assert whole is not None, "there is a file"
+    return with_defaults(typed(Settings, whole)), whole
 
 
 def settings_from(**values: Any) -> Settings:
@@ -50,33 +62,33 @@ def with_defaults(settings: Settings) -> Settings:
         if not getattr(settings, name):
             changes[name] = default_directory(name)
     if not settings.node:
-        changes["node"] = platform.node()
+        changes["node"] = os.environ.get("NODE_NAME") or platform.node()
     return settings.model_copy(update=changes) if changes else settings
 
 
 def surroundings_of(settings: Settings) -> Surroundings:
+    """What plug-ins may know; a configured cluster answers nothing here, the agent puts the real one in."""
     return Surroundings(
         node=settings.node,
         state_dir=settings.state_dir,
         rules=settings.rules,
         cache_dir=cache_directory(settings.state_dir),
+        cluster=Unasked() if settings.cluster is not None else None,
     )
 
 
-def build_plugins(group: Group, settings: Settings, document: Document) -> list[Any]:
+def build_plugins(
+    group: Group, settings: Settings, document: Document, surroundings: Surroundings | None = None
+) -> list[Any]:
     """All configured plug-ins of a group.  Raises Problems with the mistakes of all, at their lines."""
     made: list[Any] = []
     problems: list[Problem] = []
-    surroundings = surroundings_of(settings)
+    surroundings = surroundings or surroundings_of(settings)
     configured: Mapping[str, dict[str, Any] | None] = getattr(settings, group)
     for name, config in configured.items():
         try:
             spec = spec_of(group, plugin_name(name, config), settings.foreign_plugins, document.file)
-            inner = Document(
-                document.file,
-                plugin_settings(config),
-                {path[2:]: line for path, line in document.lines.items() if path[:2] == (group, name)},
-            )
+            inner = document.part((group, name), plugin_settings(config))
             made.append(spec.build(typed(spec.config, inner), name, surroundings))
         except Problems as error:
             for problem in error.problems:
@@ -122,12 +134,18 @@ class Agent:
     """One agent.  Made from settings (raises Problems), then `run`."""
 
     def __init__(self, settings: Settings, document: Document, *, sinks: Sequence[Sink] = ()) -> None:
+        self.cluster = Clustered(settings, document) if settings.cluster is not None else None
+        if self.cluster is not None:
+            settings = self.cluster.with_policies(settings)
         self.settings = settings
         self.ledger = Ledger()
         self.tally = Tally()
         key_file = settings.fingerprint_key_file or settings.state_dir / "keys" / "fingerprint.key"
         self.ruleset = Ruleset(settings, surroundings_of(settings), load_key(key_file), self.tally, document.file)
-        sources: list[Source] = build_plugins("sources", settings, document)
+        surroundings = surroundings_of(settings)
+        if self.cluster is not None:
+            surroundings = replace(surroundings, cluster=self.cluster.api, identify=self.cluster.identify)
+        sources: list[Source] = build_plugins("sources", settings, document, surroundings)
         if not sources:
             problem = document.problem(("sources",), "names no source", "add one, for example containerlogs: {}")
             raise Problems([problem])
@@ -137,11 +155,11 @@ class Agent:
         self.pool = WorkerPool(count, recipe, lambda: self.ruleset.engine) if count > 1 else None
         self.line = Line(
             sources=sources,
-            sinks=[*build_plugins("sinks", settings, document), *sinks],
+            sinks=[*build_plugins("sinks", settings, document, surroundings), *sinks],
             evaluator=self.pool or self.ruleset.engine,
             ledger=self.ledger,
             observer=self.tally,
-            resolve=resolver_of(settings),
+            resolve=Resolved(self.cluster.identity if self.cluster else None, resolver_of(settings)),
             settings=line_settings(settings),
         )
         self.http: HttpServer | None = None
@@ -188,6 +206,8 @@ class Agent:
             "sinks_down": list(down),
             "broken": dict(self.ruleset.broken),
         }
+        if self.cluster is not None:
+            detail["cluster"] = self.cluster.detail()
         return self.line.is_running, detail
 
     def _alive(self) -> tuple[bool, dict[str, Any]]:
@@ -225,12 +245,16 @@ class Agent:
                 await self.pool.start()
             else:
                 await asyncio.to_thread(self.ruleset.engine.warm)
+            if self.cluster is not None:
+                await self.cluster.start()
             freeze_what_stays()
             await self.line.run(stop)
         finally:
             stop.set()
             if self.pool is not None:
                 await self.pool.close()
+            if self.cluster is not None:
+                self.cluster.stop()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             if self.http is not None:

@@ -18,7 +18,13 @@ from agent.detectors.presidio.loading import recognizer_files, recognizers_of
 from agent.detectors.traffic.catalogue import catalogue_files, entries_of
 from agent.telemetry import configure
 
-_CONFIG = click.option("--config", "-c", type=EXISTING, help="Take rules and policies from this configuration.")
+_CONFIG = click.option(
+    "--config",
+    "-c",
+    type=EXISTING,
+    multiple=True,
+    help="Take rules and policies from this configuration: a file, a directory, or several, the later over the former.",
+)
 _RULES = click.option("--rules", type=EXISTING, multiple=True, help="Rule directory; the shipped ones if not given.")
 _POLICIES = click.option(
     "--policies",
@@ -37,7 +43,7 @@ def _settings(rules: tuple[Path, ...] = (), policy_paths: tuple[Path, ...] = ())
 @_CONFIG
 @_RULES
 @_POLICIES
-def check(config: Path | None, rules: tuple[Path, ...], policy_paths: tuple[Path, ...]) -> None:
+def check(config: tuple[Path, ...], rules: tuple[Path, ...], policy_paths: tuple[Path, ...]) -> None:
     """Check configuration, rules and policies: every mistake with its file and line, and what would be right.
 
     \b
@@ -49,14 +55,14 @@ def check(config: Path | None, rules: tuple[Path, ...], policy_paths: tuple[Path
     configure("error", "text")
     problems: list[Problem] = []
     settings = _settings(rules, policy_paths)
-    if config is not None:
+    if config:
         try:
-            settings, document = load_settings(config)
+            settings, document = load_settings(*config)
             for group in ("sources", "sinks"):
                 _gather(problems, lambda group=group: build_plugins(group, settings, document))
         except Problems as error:
             refuse(error)
-    _gather(problems, lambda: load_detectors(settings, surroundings_of(settings), str(config or "")))
+    _gather(problems, lambda: load_detectors(settings, surroundings_of(settings), str(config[0]) if config else ""))
     judges = []
     _gather(problems, lambda: judges.append(load_judge(settings.policies)))
     if problems:

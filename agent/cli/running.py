@@ -15,8 +15,15 @@ from agent.telemetry import configure
 
 
 @click.command()
-@click.option("--config", "-c", type=EXISTING, required=True, help="The agent's configuration (kind AgentConfig).")
-def run(config: Path) -> None:
+@click.option(
+    "--config",
+    "-c",
+    type=EXISTING,
+    required=True,
+    multiple=True,
+    help="The agent's configuration (kind AgentConfig): a file or a directory of files, a later one over the former.",
+)
+def run(config: tuple[Path, ...]) -> None:
     """Run the agent until it is told to stop.
 
     SIGTERM stops it: sources end, what was admitted is delivered, then it exits.
@@ -26,13 +33,13 @@ def run(config: Path) -> None:
       reeve run --config examples/node.yaml
     """
     try:
-        settings, document = load_settings(config)
+        settings, document = load_settings(*config)
         configure(settings.log.level, settings.log.format)
         agent = Agent(settings, document)
     except Problems as problems:
         refuse(problems)
     except (OSError, ValueError) as error:
-        say(f"{config}: {error}")
+        say(f"{config[0]}: {error}")
         sys.exit(USAGE)
     try:
         asyncio.run(agent.run())

@@ -78,6 +78,31 @@ class ResolveSettings(_Strict):
     search_domains: tuple[str, ...] = ()
 
 
+class ClusterSettings(_Strict):
+    """The cluster's API server.  `identity`: names, labels and owners of the node's pods; `policies`: RuntimePolicy
+    resources beside those in files.  The agent starts after the first list of pods, or after `sync_seconds` without."""
+
+    kubeconfig: Path | None = None
+    identity: bool = True
+    policies: bool = True
+    forget_seconds: Annotated[float, Field(ge=0)] = 600.0
+    sync_seconds: Annotated[float, Field(ge=0)] = 10.0
+
+
+class CanarySettings(_Strict):
+    """A synthetic leak in each enabled path every `every_seconds`; its violation must come out `within_seconds`."""
+
+    every_seconds: Annotated[float, Field(gt=0)] = 300.0
+    within_seconds: Annotated[float, Field(gt=0)] = 60.0
+    paths: tuple[Literal["engine", "logs", "plaintext"], ...] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_time(self) -> CanarySettings:
+        if self.within_seconds > self.every_seconds:
+            raise ValueError("within_seconds is longer than every_seconds: a run would overtake the one before")
+        return self
+
+
 class LogSettings(_Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
@@ -97,6 +122,8 @@ class Settings(_Strict):
     http: HttpSettings | None = HttpSettings()
     pipeline: PipelineSettings = PipelineSettings()
     resolve: ResolveSettings = ResolveSettings()
+    cluster: ClusterSettings | None = None
+    canary: CanarySettings | None = None
     log: LogSettings = LogSettings()
     sources: dict[str, dict[str, Any] | None] = {}
     detectors: dict[str, dict[str, Any] | None] = {"pii": {}, "secrets": {}, "traffic": {}}

@@ -26,22 +26,64 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document: its value, and the line of each path in it."""
+    """One YAML document: its value, and the line of each path in it.  What came from another file is in `files`.
+
+    A value that was never a text (a resource of the API server) has no lines, and its mistakes are told without."""
 
     file: str
     value: Any
     lines: dict[DocumentPath, int] = field(default_factory=dict)
+    files: dict[DocumentPath, str] = field(default_factory=dict)
 
     def line_of(self, path: Sequence[str | int]) -> int:
         """The line of a path, or of the nearest parent that has one."""
         whole = tuple(path)
+        if not self.lines:
+            return 0
         for size in range(len(whole), -1, -1):
             if whole[:size] in self.lines:
                 return self.lines[whole[:size]]
         return 1
 
     def problem(self, path: Sequence[str | int], what: str, remedy: str = "") -> Problem:
-        return Problem(self.file, self.line_of(path), dotted(path), what, remedy)
+        return Problem(self.file_of(path), self.line_of(path), dotted(path), what, remedy)
+
+    def file_of(self, path: Sequence[str | int]) -> str:
+        """The file a path came from: that of the nearest parent whose line is known."""
+        whole = tuple(path)
+        for size in range(len(whole), -1, -1):
+            if whole[:size] in self.lines:
+                return self.files.get(whole[:size], self.file)
+        return self.file
+
+    def part(self, path: DocumentPath, value: Any) -> Document:
+        """The document below a path, with `value` for what stands there."""
+        size = len(path)
+        return Document(
+            self.file_of(path),
+            value,
+            {key[size:]: line for key, line in self.lines.items() if key[:size] == path},
+            {key[size:]: file for key, file in self.files.items() if key[:size] == path},
+        )
+
+    def merged(self, later: Document) -> Document:
+        """Both documents in one: mappings are merged, anything else of the later one stands for the former's."""
+        lines, files = dict(self.lines), dict(self.files)
+
+        def merge(one: Any, other: Any, path: DocumentPath) -> Any:
+            if isinstance(one, dict) and isinstance(other, dict):
+                keys = {**one, **other}
+                return {
+                    key: merge(one.get(key), other[key], (*path, key)) if key in other else one[key] for key in keys
+                }
+            for key in [key for key in lines if key[: len(path)] == path and len(key) > len(path)]:
+                del lines[key]
+            for key, line in later.lines.items():
+                if key[: len(path)] == path:
+                    lines[key], files[key] = line, later.file
+            return {} if other is None and isinstance(one, dict) else other
+
+        return Document(self.file, merge(self.value, later.value, ()), lines, files)
 
 
 def dotted(path: Sequence[str | int]) -> str:

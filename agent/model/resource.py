@@ -15,6 +15,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     container: str = ""
     container_id: str = ""  # without the runtime's prefix; may be cut (Tetragon gives 31 characters)
     image: str = ""
+    image_digest: str = ""  # sha256:..., of what really runs; a tag may have moved
     labels: dict[str, str] = {}
     workload: str = ""
     workload_kind: str = ""

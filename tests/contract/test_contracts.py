@@ -6,7 +6,7 @@ from agent.detectors import pii, secrets
 from agent.model import Finding, PolicyResult
 from agent.plugins import Surroundings
 from agent.reports.config import PolicyReportConfig
-from agent.reports.sink import PolicyReportSink
+from agent.reports.sink import build as build_reports
 from agent.sinks.audit.config import AuditConfig
 from agent.sinks.audit.sink import AuditSink
 from agent.sinks.stdout.config import StdoutConfig
@@ -75,7 +75,7 @@ async def test_the_audit_log_keeps_the_contract(tmp_path):
 
 async def test_policy_reports_keep_the_contract(tmp_path):
     surroundings = Surroundings(node="n", state_dir=tmp_path, rules=())
-    await check_sink(lambda: PolicyReportSink(PolicyReportConfig(), "policyreport", surroundings), EVALUATIONS)
+    await check_sink(lambda: build_reports(PolicyReportConfig(), "policyreport", surroundings), EVALUATIONS)
 
 
 TEXTS = ("jane.doe@acme.com", "4111 1111 1111 1111", "export DB_PASSWORD=vK9-qq71-Lxz0", "a.a.a." * 50)

@@ -1,4 +1,4 @@
-"""agent.reports: .aggregate, .document, .sink, .config; checked against the CRD where it is at hand."""
+"""agent.reports: .aggregate, .document, .config; checked against the CRD where it is at hand."""
 
 import asyncio
 import json
@@ -13,8 +13,7 @@ from agent.plugins import Surroundings
 from agent.reports import SPEC
 from agent.reports.aggregate import Aggregate
 from agent.reports.config import PolicyReportConfig
-from agent.reports.document import report, report_name
-from agent.reports.sink import PolicyReportSink
+from agent.reports.document import FOLDED, report, report_name
 
 POD = Resource(node="n", namespace="ns", pod="p", pod_uid="0a-1b", container="c")
 FOUND = Finding(kind="pii", entity="EMAIL_ADDRESS", detector="pii", score=0.9)
@@ -92,8 +91,9 @@ def test_a_report_is_bounded_in_bytes_and_keeps_what_is_worst():
     made = document(evaluation(*low, result(policy="worst", severity="critical")), limit=8 * 1024)
     assert len(json.dumps(made)) < 8 * 1024 * 1.2
     assert "worst" in [one["policy"] for one in made["results"]]
-    left_out = int(made["metadata"]["annotations"]["reeve.dev/results-left-out"])
-    assert left_out == 41 - len(made["results"])
+    (folded,) = [one for one in made["results"] if one["policy"] == FOLDED]
+    assert int(folded["properties"]["results"]) == 41 - (len(made["results"]) - 1) == int(folded["properties"]["count"])
+    assert made["summary"]["fail"] == 41
     assert max(len(one["message"]) for one in made["results"]) <= 512
 
 
@@ -142,9 +142,8 @@ def test_reports_fit_the_crd(crds):
 
 
 async def test_reports_are_written_whole_and_only_when_changed(tmp_path):
-    sink = PolicyReportSink(
-        PolicyReportConfig(flush_seconds=0.05), "policyreport", Surroundings(node="n", state_dir=tmp_path, rules=())
-    )
+    surroundings = Surroundings(node="n", state_dir=tmp_path, rules=())
+    sink = SPEC.build(PolicyReportConfig(flush_seconds=0.05), "policyreport", surroundings)
     await sink.open()
     await sink.write([evaluation(result())])
     await asyncio.sleep(0.2)

@@ -138,7 +138,7 @@ class PodTable:
         if before is not None:
             older = {key: value for key, value in before.containers.items() if key not in pod.containers}
             kept = dict(list(older.items())[-max(0, _MOST_CONTAINERS - len(pod.containers)) :]) if older else {}
-            pod = _with(pod, containers={**kept, **pod.containers}, addresses=pod.addresses or before.addresses)
+            pod = _with(pod, containers={**kept, **pod.containers})
             self._unlink(before)
         self._pods[pod.uid] = pod
         for container in pod.containers:
@@ -188,7 +188,9 @@ def pod_from(item: Mapping[str, Any]) -> Pod | None:
         return None
     labels = {str(key): str(value) for key, value in list(_object(metadata.get("labels")).items())[:_MOST_LABELS]}
     kind, workload = workload_of(metadata, labels)
-    addresses = [] if spec.get("hostNetwork") else [entry.get("ip") for entry in _objects(status.get("podIPs"))]
+    # A pod that has ended keeps its address in its status while another one has it already.
+    has_address = not spec.get("hostNetwork") and status.get("phase") not in ("Succeeded", "Failed")
+    addresses = [entry.get("ip") for entry in _objects(status.get("podIPs"))] if has_address else []
     return Pod(
         uid=uid,
         namespace=namespace,

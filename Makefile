@@ -34,8 +34,9 @@ test: lint ## everything that CI runs
 	$(BIN)/reeve rules test
 	$(BIN)/reeve policies test
 
-e2e: $(STAMP) ## the live sources against real peers and the real kernel, built with Go (five minutes; the first time eight)
+e2e: $(STAMP) ## real peers, the real kernel, a real Kubernetes node, built with Go (minutes; the first time a quarter hour more)
 	@.ci/install-bpf
+	@.ci/install-kubernetes
 	@if command -v go >/dev/null; then \
 	  $(BIN)/python -m pytest tests/e2e --require-peers --timeout 900; \
 	else \

@@ -41,7 +41,7 @@ DOORS = {
     "capstone": "agent/sources/ebpf/elf.py",
     "prometheus_client": ("agent/telemetry/", "agent/app/running.py"),
     "watchfiles": ("agent/sources/containerlogs/source.py", "agent/app/reload.py"),
-    "yaml": ("agent/config/yamlfile.py", "agent/reports/writing.py", "agent/cli/demo.py"),
+    "yaml": ("agent/config/yamlfile.py", "agent/reports/writing.py", "agent/cli/demo.py", "agent/cli/resources.py"),
     "rich": "agent/cli/",
     "click": "agent/cli/",
     "cryptography": ("agent/audit/", "agent/sinks/audit/directory.py"),

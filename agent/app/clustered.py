@@ -22,6 +22,7 @@ from agent.model import Event
 from agent.plugins import ClusterApi, ClusterError, Identify
 from agent.policy import Compiler
 from agent.resolve import Resolver
+from agent.telemetry import ClusterCounts
 
 log = structlog.get_logger("reeve.cluster")
 
@@ -135,6 +136,18 @@ class Clustered:
             watch.stop()
         if self.policies is not None:
             self.policies.stop()
+
+    def counts(self) -> ClusterCounts:
+        """For the metrics."""
+        return ClusterCounts(
+            is_up=self.client.is_up,
+            requests=dict(self.client.requests),
+            pods=len(self.pods),
+            pods_gone=self.pods.gone,
+            unknown=dict(self.identity.unknown),
+            policies=self.policies.count if self.policies else 0,
+            policies_broken=len(self.policies.broken) if self.policies else 0,
+        )
 
     def detail(self) -> dict[str, Any]:
         """For the readiness answer."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import platform
 import signal
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import VERSION
+from agent.app.canary import Canary, CountedWithoutCanaries, WithoutCanaries, with_canary
 from agent.app.clustered import Clustered, Resolved, Unasked
 from agent.app.loading import plugin_name, plugin_settings
 from agent.app.places import cache_directory, default_directory, load_key
@@ -25,7 +25,9 @@ from agent.config import Document, Problem, Problems, Settings, read, typed
 from agent.engine import Engine
 from agent.pipeline import Ledger, Line, LineSettings, RetryPolicy, Sink, Source
 from agent.plugins import Group, Surroundings, spec_of
+from agent.reports.sink import PolicyReportSink
 from agent.resolve import Resolver
+from agent.sinks.audit.sink import AuditSink
 from agent.telemetry import AgentCollector, Gauges, HttpServer, Tally
 
 log = structlog.get_logger("reeve.agent")
@@ -33,9 +35,9 @@ log = structlog.get_logger("reeve.agent")
 API_VERSION = "reeve.dev/v1alpha1"
 
 
-def load_settings(*paths: Path) -> tuple[Settings, Document]:
+def load_settings(*paths: Path, node: str = "") -> tuple[Settings, Document]:
     """The settings of a file, or of several, a later one over the former; of a directory, its `*.yaml` in the order of
-    their names.  Default directories are filled in.  Raises Problems."""
+    their names.  Default directories and, where none is named, the node are filled in.  Raises Problems."""
     files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
     if not files:
         raise Problems([Problem(str(paths[0]), 0, "", "holds no *.yaml", "put an AgentConfig there")])
@@ -47,7 +49,10 @@ def load_settings(*paths: Path) -> tuple[Settings, Document]:
             raise Problems([Problem(str(file), 0, "", what, "keep exactly one AgentConfig")])
         whole = documents[0] if whole is None else whole.merged(documents[0])
     assert whole is not None, "there is a file"
-    return with_defaults(typed(Settings, whole)), whole
+    settings = typed(Settings, whole)
+    if node and not settings.node:
+        settings = settings.model_copy(update={"node": node})
+    return with_defaults(settings), whole
 
 
 def settings_from(**values: Any) -> Settings:
@@ -62,7 +67,7 @@ def with_defaults(settings: Settings) -> Settings:
         if not getattr(settings, name):
             changes[name] = default_directory(name)
     if not settings.node:
-        changes["node"] = os.environ.get("NODE_NAME") or platform.node()
+        changes["node"] = platform.node()
     return settings.model_copy(update=changes) if changes else settings
 
 
@@ -137,6 +142,9 @@ class Agent:
         self.cluster = Clustered(settings, document) if settings.cluster is not None else None
         if self.cluster is not None:
             settings = self.cluster.with_policies(settings)
+        self.canary = Canary(settings) if settings.canary is not None else None
+        if self.canary is not None:
+            settings = with_canary(settings)
         self.settings = settings
         self.ledger = Ledger()
         self.tally = Tally()
@@ -153,16 +161,25 @@ class Agent:
         count = processors_given() if count == "auto" else count
         recipe = Recipe(settings, surroundings_of(settings), load_key(key_file), document.file)
         self.pool = WorkerPool(count, recipe, lambda: self.ruleset.engine) if count > 1 else None
+        every_sink: list[Sink] = [*build_plugins("sinks", settings, document, surroundings), *sinks]
+        self._reports = [sink for sink in every_sink if isinstance(sink, PolicyReportSink)]
         self.line = Line(
             sources=sources,
-            sinks=[*build_plugins("sinks", settings, document, surroundings), *sinks],
+            sinks=self._without_canaries(every_sink),
             evaluator=self.pool or self.ruleset.engine,
             ledger=self.ledger,
-            observer=self.tally,
+            observer=CountedWithoutCanaries(self.tally, self.canary) if self.canary else self.tally,
             resolve=Resolved(self.cluster.identity if self.cluster else None, resolver_of(settings)),
             settings=line_settings(settings),
         )
         self.http: HttpServer | None = None
+
+    def _without_canaries(self, sinks: list[Sink]) -> list[Sink]:
+        """All sinks; the canary's evaluations go to the audit log and to itself alone."""
+        canary = self.canary
+        if canary is None:
+            return sinks
+        return [*(sink if isinstance(sink, AuditSink) else WithoutCanaries(sink, canary) for sink in sinks), canary]
 
     def _swap(self, engine: Engine) -> None:
         if self.pool is not None:
@@ -193,6 +210,9 @@ class Agent:
             policy_rules=lambda: len(ruleset.judge.rules),
             broken=lambda: {what: what in ruleset.broken for what in ("rules", "policies")},
             cache=cache,
+            cluster=self.cluster.counts if self.cluster else None,
+            canary=self.canary.counts if self.canary else None,
+            report_writes=lambda: {sink.name: dict(sink.writes) for sink in self._reports},
         )
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
@@ -228,7 +248,9 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         if self.settings.http is not None:
-            self.http = HttpServer(self.settings.http.address, self.registry(), self._alive, self._ready)
+            self.http = HttpServer(
+                self.settings.http.address, self.registry(), alive=self._alive, ready=self._ready, canary=self.canary
+            )
         watching = asyncio.create_task(
             watch(self.ruleset, (*self.settings.rules, *self.settings.policies), self._swap, stop)
         )

@@ -12,6 +12,7 @@ from agent.app.loading import load_detectors, load_judge, policy_files
 from agent.app.places import default_directory
 from agent.app.running import build_plugins, load_settings, settings_from, surroundings_of
 from agent.cases import Report, run_policy_cases, run_rule_cases
+from agent.cli.resources import export_policies, import_policies
 from agent.cli.root import EXISTING, FAULT, GOOD, refuse, say
 from agent.config import Problem, Problems, Settings
 from agent.detectors.presidio.loading import recognizer_files, recognizers_of
@@ -84,6 +85,10 @@ def _gather(problems: list[Problem], load: object) -> None:
 @click.group()
 def policies() -> None:
     """Policies: what is allowed."""
+
+
+policies.add_command(export_policies)
+policies.add_command(import_policies)
 
 
 @policies.command("list")

@@ -23,7 +23,8 @@ from agent.telemetry import configure
     multiple=True,
     help="The agent's configuration (kind AgentConfig): a file or a directory of files, a later one over the former.",
 )
-def run(config: tuple[Path, ...]) -> None:
+@click.option("--node", envvar="NODE_NAME", default="", help="The node's name, where the configuration names none.")
+def run(config: tuple[Path, ...], node: str) -> None:
     """Run the agent until it is told to stop.
 
     SIGTERM stops it: sources end, what was admitted is delivered, then it exits.
@@ -33,7 +34,7 @@ def run(config: tuple[Path, ...]) -> None:
       reeve run --config examples/node.yaml
     """
     try:
-        settings, document = load_settings(*config)
+        settings, document = load_settings(*config, node=node)
         configure(settings.log.level, settings.log.format)
         agent = Agent(settings, document)
     except Problems as problems:

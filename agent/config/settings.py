@@ -94,7 +94,7 @@ class CanarySettings(_Strict):
 
     every_seconds: Annotated[float, Field(gt=0)] = 300.0
     within_seconds: Annotated[float, Field(gt=0)] = 60.0
-    paths: tuple[Literal["engine", "logs", "plaintext"], ...] | None = None
+    paths: tuple[Literal["logs", "runtime", "plaintext"], ...] | None = None
 
     @pydantic.model_validator(mode="after")
     def _has_time(self) -> CanarySettings:

@@ -2,7 +2,16 @@
 
 from agent.telemetry.http import HttpServer
 from agent.telemetry.logs import configure
-from agent.telemetry.metrics import METRICS, AgentCollector, Gauges
+from agent.telemetry.metrics import METRICS, AgentCollector, CanaryCounts, ClusterCounts, Gauges
 from agent.telemetry.tally import Tally
 
-__all__ = ["METRICS", "AgentCollector", "Gauges", "HttpServer", "Tally", "configure"]
+__all__ = [
+    "METRICS",
+    "AgentCollector",
+    "CanaryCounts",
+    "ClusterCounts",
+    "Gauges",
+    "HttpServer",
+    "Tally",
+    "configure",
+]

@@ -1,4 +1,4 @@
-"""`/metrics`, `/healthz` and `/readyz` on one port, on loopback unless configured otherwise.
+"""`/metrics`, `/healthz`, `/readyz` and `/canary` on one port, on loopback unless configured otherwise.
 
 Served by threads, so that a busy event loop cannot hide that the agent lives.  Reads only; no request body is read.
 """
@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -22,17 +22,34 @@ Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Whether all is well, and the detail to show."""
 
 
+class Runs(Protocol):
+    """What stands behind `/canary`."""
+
+    def detail(self) -> tuple[bool, Mapping[str, Any]]: ...
+
+    def run_now(self) -> tuple[bool, Mapping[str, Any]]: ...
+
+
 class HttpServer:
     """Serves until `close`; port 0 takes a free one, told by `port`."""
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry, alive: Health, ready: Health) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        registry: CollectorRegistry,
+        *,
+        alive: Health,
+        ready: Health,
+        canary: Runs | None = None,
+    ) -> None:
         server = self
 
         class _Requests(BaseHTTPRequestHandler):
             timeout = TIMEOUT_SECONDS
 
             def do_GET(self) -> None:
-                match self.path.partition("?")[0]:
+                path, _, query = self.path.partition("?")
+                match path:
                     case "/metrics":
                         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
                         self._answer(200, encode(registry), content_type)
@@ -40,8 +57,13 @@ class HttpServer:
                         self._health(alive)
                     case "/readyz":
                         self._health(ready)
+                    case "/canary" if canary is not None:
+                        self._health(canary.run_now if query == "run=1" else canary.detail)
+                    case "/canary":
+                        self._answer(404, b'{"problem": "no canary is configured"}\n', "application/json")
                     case _:
-                        self._answer(404, b"/metrics, /healthz, /readyz\n", "text/plain; charset=utf-8")
+                        known = b"/metrics, /healthz, /readyz, /canary\n"
+                        self._answer(404, known, "text/plain; charset=utf-8")
 
             def _health(self, ask: Health) -> None:
                 is_good, detail = ask()

@@ -77,10 +77,47 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("reeve_sink_retries", "counter", ("sink",), "Times a sink was tried again."),
     MetricRow("reeve_sink_queued", "gauge", ("sink",), "Evaluations waiting for a sink."),
     MetricRow("reeve_sink_up", "gauge", ("sink",), "0 while a sink takes nothing."),
+    MetricRow("reeve_report_writes", "counter", ("sink", "outcome"), "Attempts to write a policy report, by outcome."),
+    MetricRow("reeve_cluster_up", "gauge", (), "1 while the API server answers."),
+    MetricRow("reeve_cluster_requests", "counter", ("verb", "outcome"), "Requests to the API server, by outcome."),
+    MetricRow("reeve_pods_known", "gauge", ("state",), "Pods whose identity is known: live, or gone and remembered."),
+    MetricRow("reeve_identity_unknown", "counter", ("reason",), "Events of a pod that the agent does not know."),
+    MetricRow(
+        "reeve_cluster_policies", "gauge", ("state",), "RuntimePolicy resources: all, and those that are broken."
+    ),
+    MetricRow("reeve_canary_up", "gauge", ("path",), "1 while the canary's violation comes out of the path in time."),
+    MetricRow("reeve_canary_seconds", "gauge", ("path",), "Time from leak to violation in the last good run."),
+    MetricRow(
+        "reeve_canary_last_success_timestamp_seconds", "gauge", ("path",), "When the last good run was, in Unix time."
+    ),
+    MetricRow("reeve_canary_runs", "counter", ("path", "outcome"), "Runs of the canary, by outcome."),
 )
 _ROWS = {row.name: row for row in METRICS}
 
 Samples = Iterable[tuple[Sequence[str], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCounts:
+    """How it stands with the API server and with what is known from it."""
+
+    is_up: bool
+    requests: Mapping[tuple[str, str], int]  # verb, outcome
+    pods: int
+    pods_gone: int
+    unknown: Mapping[str, int]  # reason
+    policies: int
+    policies_broken: int
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryCounts:
+    """How the canary's paths fared."""
+
+    runs: Mapping[tuple[str, str], int]  # path, outcome
+    up: Mapping[str, bool]
+    seconds: Mapping[str, float]
+    last_success: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +133,9 @@ class Gauges:
     broken: Callable[[], Mapping[str, bool]]  # rules, policies -> whether the files on disk are broken
     cache: Callable[[], tuple[int, int, int]]  # hits, misses, bytes
     worker_deaths: Callable[[], int]
+    cluster: Callable[[], ClusterCounts] | None = None
+    canary: Callable[[], CanaryCounts] | None = None
+    report_writes: Callable[[], Mapping[str, Mapping[str, int]]] = dict  # sink -> outcome -> attempts
 
 
 class AgentCollector(Collector):
@@ -107,7 +147,12 @@ class AgentCollector(Collector):
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        samples = {**self._ledger_samples(), **self._tally_samples(), **self._gauge_samples()}
+        samples = {
+            **self._ledger_samples(),
+            **self._tally_samples(),
+            **self._gauge_samples(),
+            **self._cluster_samples(),
+        }
         for row in METRICS:
             if row.kind == "histogram":
                 yield self._latency(row)
@@ -190,6 +235,35 @@ class AgentCollector(Collector):
             "reeve_scan_cache_bytes": [((), size)],
             "reeve_sink_up": [((name,), float(name not in down)) for name in self._ledger.sinks],
         }
+
+    def _cluster_samples(self) -> dict[str, Samples]:
+        samples: dict[str, Samples] = {
+            "reeve_report_writes": [
+                ((sink, outcome), count)
+                for sink, outcomes in self._gauges.report_writes().items()
+                for outcome, count in outcomes.items()
+            ]
+        }
+        if self._gauges.cluster is not None:
+            counts = self._gauges.cluster()
+            samples |= {
+                "reeve_cluster_up": [((), float(counts.is_up))],
+                "reeve_cluster_requests": list(counts.requests.items()),
+                "reeve_pods_known": [(("live",), counts.pods), (("gone",), counts.pods_gone)],
+                "reeve_identity_unknown": [((reason,), count) for reason, count in counts.unknown.items()],
+                "reeve_cluster_policies": [(("all",), counts.policies), (("broken",), counts.policies_broken)],
+            }
+        if self._gauges.canary is not None:
+            canary = self._gauges.canary()
+            samples |= {
+                "reeve_canary_up": [((path,), float(is_up)) for path, is_up in canary.up.items()],
+                "reeve_canary_seconds": [((path,), seconds) for path, seconds in canary.seconds.items()],
+                "reeve_canary_last_success_timestamp_seconds": [
+                    ((path,), when) for path, when in canary.last_success.items()
+                ],
+                "reeve_canary_runs": list(canary.runs.items()),
+            }
+        return samples
 
     def _latency(self, row: MetricRow) -> Metric:
         family = HistogramMetricFamily(row.name, row.help)

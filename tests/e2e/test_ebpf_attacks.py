@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import attacks
 import pytest
-from conftest import ROOT
 
 from agent.sources.ebpf import bcc
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ATOMICS = ROOT.parent / "shared" / "data" / "attacks" / "atomics-dev.json"
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from agent import VERSION
 from agent.app.canary import Canary, CountedWithoutCanaries, WithoutCanaries, with_canary
 from agent.app.clustered import Clustered, Resolved, Unasked
+from agent.app.liveness import Pulse
 from agent.app.loading import plugin_name, plugin_settings
 from agent.app.places import cache_directory, default_directory, load_key
 from agent.app.reload import Ruleset, watch
@@ -173,6 +174,7 @@ class Agent:
             settings=line_settings(settings),
         )
         self.http: HttpServer | None = None
+        self.pulse = Pulse(self.ledger)
 
     def _without_canaries(self, sinks: list[Sink]) -> list[Sink]:
         """All sinks; the canary's evaluations go to the audit log and to itself alone."""
@@ -217,8 +219,10 @@ class Agent:
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
         down = self.line.sinks_down
+        is_ready = self.line.is_running and self.ledger.is_balanced
         detail: dict[str, Any] = {
-            "ready": self.line.is_running,
+            "ready": is_ready,
+            "ledger_balanced": self.ledger.is_balanced,
             "version": VERSION,
             "policy_digest": self.ruleset.judge.digest,
             "policy_rules": len(self.ruleset.judge.rules),
@@ -228,10 +232,10 @@ class Agent:
         }
         if self.cluster is not None:
             detail["cluster"] = self.cluster.detail()
-        return self.line.is_running, detail
+        return is_ready, detail
 
     def _alive(self) -> tuple[bool, dict[str, Any]]:
-        return True, {"alive": True}
+        return self.pulse.beats()
 
     def registry(self) -> CollectorRegistry:
         registry = CollectorRegistry()
@@ -251,6 +255,7 @@ class Agent:
             self.http = HttpServer(
                 self.settings.http.address, self.registry(), alive=self._alive, ready=self._ready, canary=self.canary
             )
+        beating = asyncio.create_task(self.pulse.run())
         watching = asyncio.create_task(
             watch(self.ruleset, (*self.settings.rules, *self.settings.policies), self._swap, stop)
         )
@@ -278,7 +283,8 @@ class Agent:
             if self.cluster is not None:
                 self.cluster.stop()
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            beating.cancel()
+            await asyncio.gather(watching, beating, return_exceptions=True)
             if self.http is not None:
                 self.http.close()
             for number in (signal.SIGTERM, signal.SIGINT):

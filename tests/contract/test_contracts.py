@@ -7,6 +7,7 @@ from agent.model import Finding, PolicyResult
 from agent.plugins import Surroundings
 from agent.reports.config import PolicyReportConfig
 from agent.reports.sink import build as build_reports
+from agent.sinks import alertmanager, events, webhook
 from agent.sinks.audit.config import AuditConfig
 from agent.sinks.audit.sink import AuditSink
 from agent.sinks.stdout.config import StdoutConfig
@@ -24,6 +25,7 @@ from agent.testing import (
     evaluation_of,
     log_event,
 )
+from tests.unit.sinks.listening import receiver
 
 EVENTS = [log_event(f"line {number}", number) for number in range(24)]
 FAILED = PolicyResult(policy="p", rule="r", status="fail", message="m", severity="high")
@@ -76,6 +78,45 @@ async def test_the_audit_log_keeps_the_contract(tmp_path):
 async def test_policy_reports_keep_the_contract(tmp_path):
     surroundings = Surroundings(node="n", state_dir=tmp_path, rules=())
     await check_sink(lambda: build_reports(PolicyReportConfig(), "policyreport", surroundings), EVALUATIONS)
+
+
+@pytest.mark.parametrize("mode", ["structured", "batched", "ocsf"])
+async def test_webhooks_keep_the_contract(mode, tmp_path):
+    surroundings = Surroundings(node="n", state_dir=tmp_path, rules=())
+    with receiver() as peer:
+        settings = {"format": "ocsf"} if mode == "ocsf" else {"mode": mode}
+        config = webhook.SPEC.config(url=peer.url, **settings)
+        await check_sink(lambda: webhook.SPEC.build(config, "webhook", surroundings), EVALUATIONS)
+        assert peer.requests
+        assert b"line 3" not in peer.raw
+
+
+async def test_alerts_keep_the_contract(tmp_path):
+    surroundings = Surroundings(node="n", state_dir=tmp_path, rules=())
+    with receiver() as peer:
+        config = alertmanager.SPEC.config(urls=[peer.url])
+        await check_sink(lambda: alertmanager.SPEC.build(config, "alertmanager", surroundings), EVALUATIONS)
+        assert peer.requests
+        assert b"line 3" not in peer.raw
+
+
+class Written:
+    """An API server that takes all."""
+
+    def __init__(self):
+        self.bodies = []
+
+    def call(self, method, path, *, query=None, body=None, content_type="application/json"):
+        self.bodies.append(body)
+        return dict(body)
+
+
+async def test_kubernetes_events_keep_the_contract(tmp_path):
+    cluster = Written()
+    surroundings = Surroundings(node="n", state_dir=tmp_path, rules=(), cluster=cluster)
+    await check_sink(lambda: events.SPEC.build(events.SPEC.config(), "events", surroundings), EVALUATIONS)
+    assert cluster.bodies
+    assert "line 3" not in str(cluster.bodies)
 
 
 TEXTS = ("jane.doe@acme.com", "4111 1111 1111 1111", "export DB_PASSWORD=vK9-qq71-Lxz0", "a.a.a." * 50)

@@ -112,7 +112,7 @@ def test_remote_listening_must_be_meant():
 def test_our_own_plugins_are_there():
     assert set(available("sources")) == {"containerlogs", "ebpf", "hubble", "replay", "tetragon"}
     assert set(available("detectors")) == {"pii", "secrets", "traffic"}
-    assert set(available("sinks")) == {"audit", "policyreport", "stdout"}
+    assert set(available("sinks")) == {"alertmanager", "audit", "events", "policyreport", "stdout", "webhook"}
 
 
 def test_an_unknown_plugin_is_told_with_a_suggestion():

@@ -236,11 +236,7 @@ async def test_a_full_node_writes_each_report_once_in_a_flush(
 
 
 async def test_a_missing_definition_is_said_and_reports_come_when_it_is_there(
-    control_planes: object,
-    client: KubernetesClient,
-    tmp_path: Path,
-    llm: ControlPlane,
-    capfd: pytest.CaptureFixture[str],
+    defined: ControlPlane, client: KubernetesClient, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     crd = "policyreports.wgpolicyk8s.io"
     saved = defined.kubectl("get", "crd", crd, "-o", "json")

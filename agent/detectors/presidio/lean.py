@@ -2,8 +2,9 @@
 
 Importing presidio-analyzer imports spaCy, which costs 60 MB of memory and about 0.6 s, although pattern recognisers
 never call it (measured with Presidio 2.2.366: 138 MB resident with it, 78 MB without).  While Presidio is imported
-here for the first time, `spacy` is a placeholder that satisfies imports, base classes and decorators and nothing else;
-it is removed right after.
+here for the first time, `spacy` and its `thinc` are placeholders that satisfy imports, base classes and decorators and
+nothing else; they are removed right after.  An image without either runs everything but the profile `presidio` and
+models.
 
 Two fetches are switched off: tldextract's of the public suffix list (its snapshot serves), and the default engine's of
 a model (we never build the default engine).
@@ -19,6 +20,8 @@ import sys
 import types
 from collections.abc import Sequence
 from typing import Any
+
+_HEAVY = ("spacy", "thinc")
 
 LANGUAGE = "en"
 """The one language all recognisers are registered under; which countries and words they know is their own."""
@@ -50,7 +53,7 @@ class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         del path, target
-        if fullname.partition(".")[0] != "spacy":
+        if fullname.partition(".")[0] not in _HEAVY:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -75,7 +78,7 @@ def load() -> None:
     finally:
         if is_lean:
             sys.meta_path.remove(finder)
-            for name in [name for name in sys.modules if name.partition(".")[0] == "spacy"]:
+            for name in [name for name in sys.modules if name.partition(".")[0] in _HEAVY]:
                 del sys.modules[name]
     _stay_offline()
     _stay_quiet()

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import platform
 import sys
 import types
 from collections.abc import Iterator
@@ -58,6 +59,13 @@ def _extended_path(folder: str) -> Iterator[None]:
 def version() -> str:
     """bcc's version.  Raises BpfError if there is no bcc."""
     return str(getattr(_module(), "__version__", "unknown"))
+
+
+def headers() -> Path | None:
+    """The kernel headers that bcc will take: where its own variable points to, else where the kernel's modules are."""
+    named = os.environ.get("BCC_KERNEL_SOURCE")
+    folder = Path(named) if named else Path("/lib/modules") / platform.release() / "build"
+    return folder if (folder / "include").is_dir() else None
 
 
 class Programs:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from agent.sources.ebpf.attachments import mapped_libraries, root_of
-from agent.sources.ebpf.bcc import BpfError, version
+from agent.sources.ebpf.bcc import BpfError, headers, version
 from agent.sources.ebpf.config import EbpfConfig, PlaintextConfig, Selector
 from agent.sources.ebpf.kernel import Kernel
 from agent.sources.ebpf.stacks import Finding, finding_of
@@ -64,8 +64,9 @@ def _bcc() -> Check:
 
 def _headers() -> Check:
     folder = Path("/lib/modules") / platform.release() / "build"
-    if (folder / "include").is_dir():
-        return Check("kernel", "headers", "ok", f"{folder.resolve()}")
+    found = headers()
+    if found is not None:
+        return Check("kernel", "headers", "ok", f"{found.resolve()}")
     if Path("/sys/kernel/kheaders.tar.xz").exists():
         return Check("kernel", "headers", "ok", "the kernel brings its own (kheaders)")
     return Check(
@@ -74,7 +75,7 @@ def _headers() -> Check:
         "bad",
         f"none at {folder}",
         "any version will do, no kernel structure is read: install linux-headers-amd64 and link its folders as "
-        f"{folder} and {folder.parent}/source; the image does so itself",
+        f"{folder} and {folder.parent}/source, or set BCC_KERNEL_SOURCE as the image does",
     )
 
 

@@ -93,7 +93,10 @@ class Reader:
                 os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
                 self.has_realtime = True
             except OSError:
-                log.info("The ring's reader runs without real-time priority; SYS_NICE would allow it.")
+                log.info(
+                    "The ring's reader runs without real-time priority; SYS_NICE would allow it, "
+                    "and on control groups v1 a real-time budget of the pod (cpu.rt_runtime_us)."
+                )
         poller = select.poll()
         poller.register(self._ring.descriptor, select.POLLIN)
         before = time.monotonic()

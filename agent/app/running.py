@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import VERSION
+from agent.app.absence import Absence
 from agent.app.canary import Canary, CountedWithoutCanaries, WithoutCanaries, with_canary
 from agent.app.clustered import Clustered, Resolved, Unasked
 from agent.app.liveness import Pulse
@@ -158,6 +159,9 @@ class Agent:
         if not sources:
             problem = document.problem(("sources",), "names no source", "add one, for example containerlogs: {}")
             raise Problems([problem])
+        absence = Absence(settings)
+        if absence.streams:
+            sources.append(absence)
         count = settings.pipeline.workers
         count = processors_given() if count == "auto" else count
         recipe = Recipe(settings, surroundings_of(settings), load_key(key_file), document.file)

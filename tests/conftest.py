@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # How long examples take to make, or to run, says something of the machine and nothing of the code.
@@ -14,6 +16,13 @@ settings.load_profile("reeve")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def log_as_never_configured() -> Iterator[None]:
+    """What one test sets of the process's log (a level, say) must not decide what the next one sees."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ log = structlog.get_logger("reeve.agent")
 
 # What these miss cannot be read again.
 _STREAMS = ("ebpf", "hubble", "tetragon")
-_BEAT_SECONDS = 2.0
+_BEAT_SECONDS = 1.0
 # Shorter is how long the file's own time may be old.
 _LEAST_SECONDS = 2 * _BEAT_SECONDS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.peers.kubernetes.building import Unavailable
-from tests.peers.kubernetes.images import IMAGES, base
+from tests.peers.kubernetes.images import IMAGES, archive_of, base
 
 ROOT = Path(__file__).resolve().parents[2]
 _STORE = ("--root", str(IMAGES / "store"), "--runroot", str(IMAGES / "store-run"))
@@ -56,14 +56,10 @@ class Image:
             *("--ignorefile", str(ROOT / "daemonset" / "Dockerfile.dockerignore"), str(ROOT)),
         )
 
-    def layer_bytes(self, folder: Path) -> int:
+    def layer_bytes(self) -> int:
         """The size of all layers, unpacked as a node keeps them."""
-        archive = folder / f"{self.target}.tar"
-        buildah("push", "--quiet", self.name, f"docker-archive:{archive}:{self.name}")
-        with tarfile.open(archive) as tar:
-            size = sum(one.size for one in tar.getmembers() if one.isfile() and one.name.endswith(".tar"))
-        archive.unlink()
-        return size
+        with tarfile.open(archive_of(self.name)) as tar:
+            return sum(one.size for one in tar.getmembers() if one.isfile() and one.name.endswith(".tar"))
 
     def run(self, command: Sequence[str], input: str = "") -> subprocess.CompletedProcess[str]:
         """A program in the image, to its end."""

@@ -61,12 +61,12 @@ def materials(image: Image) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def test_the_image_without_probes_is_small(agent_image: Image, tmp_path: Path) -> None:
-    assert agent_image.layer_bytes(tmp_path) < 250 * MEGABYTE
+def test_the_image_without_probes_is_small(agent_image: Image) -> None:
+    assert agent_image.layer_bytes() < 250 * MEGABYTE
 
 
-def test_the_image_with_probes_is_small_too(ebpf_image: Image, tmp_path: Path) -> None:
-    assert ebpf_image.layer_bytes(tmp_path) < 450 * MEGABYTE
+def test_the_image_with_probes_is_small_too(ebpf_image: Image) -> None:
+    assert ebpf_image.layer_bytes() < 450 * MEGABYTE
 
 
 def test_only_the_image_with_probes_is_root(agent_image: Image, ebpf_image: Image) -> None:

@@ -69,6 +69,12 @@ def build_image(dockerfile: Path | str, context: Path, tag: str, build_args: Map
             _buildah(*command, "--file", str(dockerfile), str(context))
         else:
             _buildah(*command, "--file", "-", str(context), input=dockerfile)
+    return archive_of(tag)
+
+
+def archive_of(tag: str) -> Path:
+    """An archive of an image that is in the store of the tests, for `Node.import_image`."""
+    with locked("images"):
         identity = _buildah("images", "--quiet", "--no-trunc", tag).split()[0].removeprefix("sha256:")
         archive = IMAGES / f"{hashlib.sha256(tag.encode()).hexdigest()[:8]}-{identity[:16]}.tar"
         if not archive.exists():

@@ -154,7 +154,7 @@ async def test_the_agent_runs_serves_and_stops(tmp_path, rules, policies):
             return json.load(answer)
 
     detail = await asyncio.to_thread(ready)
-    assert (detail["ready"], detail["policy_rules"], detail["broken"]) == (True, 22, {})
+    assert (detail["ready"], detail["policy_rules"], detail["broken"]) == (True, 23, {})
     directory = pods / "ns_pod_uid" / "app"
     directory.mkdir(parents=True)
     (directory / "0.log").write_text("2026-11-23T10:00:00Z stdout F mail jane.doe@acme.com\n")

@@ -147,7 +147,7 @@ def test_fingerprints_with_a_key_are_equal_in_another_run(tmp_path):
 def test_check_is_good_on_what_is_shipped():
     result = reeve("check")
     assert result.exit_code == 0
-    assert "recognisers, 22 policy rules" in result.stderr
+    assert "recognisers, 23 policy rules" in result.stderr
 
 
 def test_check_tells_every_mistake_with_its_line(tmp_path):

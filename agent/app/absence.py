@@ -1,13 +1,15 @@
-"""The time nobody watched: from the last sign of life of the agent before to the start of this one.
+"""The time nobody watched: from when a stream last stood under the agent before, to when it stands under this one.
 
-Container logs are read again from where they were; what kernel and peers told meanwhile is gone.  That is said once, as
-an event like any other loss, so that a policy judges it and the results of that time are marked.
+Container logs are read again from where they were; what kernel and peers told meanwhile is gone.  That is said once for
+each stream, as an event like any other loss, so that a policy judges it and the results of that time are marked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import time
 from pathlib import Path
 
@@ -15,63 +17,75 @@ import structlog
 
 from agent.app.loading import plugin_name
 from agent.config import Settings
-from agent.model import Event, LossReport, Resource, event_id
-from agent.pipeline import Output
+from agent.model import LossReport
+from agent.pipeline import Ledger, Output
+from agent.sources.rpc.reporting import Reporter
 
 log = structlog.get_logger("reeve.agent")
 
 # What these miss cannot be read again.
 _STREAMS = ("ebpf", "hubble", "tetragon")
+_LOOK_SECONDS = 0.2
 _BEAT_SECONDS = 1.0
-# Shorter is how long the file's own time may be old.
+# A shorter time may be the age of what was written last.
 _LEAST_SECONDS = 2 * _BEAT_SECONDS
+_LARGEST_FILE = 65_536
 
 
 class Absence:
-    """A source with one event at most; its file's time is the sign of life."""
+    """A source with one event at most for each stream.  The file `alive` says when each of them last stood."""
 
     name = "agent"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._file = settings.state_dir / "alive"
-        self._node = settings.node
-        kinds = [plugin_name(name, config) for name, config in settings.sources.items()]
-        self.streams = tuple(kind for kind in dict.fromkeys(kinds) if kind in _STREAMS)
+        self._reporter = Reporter(self.name, settings.node)
+        self._ledger = ledger
+        self.streams = tuple(name for name, config in settings.sources.items() if plugin_name(name, config) in _STREAMS)
         self._stop = asyncio.Event()
 
     async def run(self, out: Output) -> None:
-        since = await asyncio.to_thread(_time_of, self._file)
-        gap = time.time() - since if since else 0.0
-        if self.streams and gap >= _LEAST_SECONDS:
-            log.warning("Nobody watched for a while.", seconds=round(gap, 1), streams=self.streams)
-            now = time.time_ns()
-            body = LossReport(
-                origin=", ".join(self.streams), reason="agent_was_away", is_lower_bound=True, gap_seconds=round(gap, 3)
-            )
-            event = Event(
-                id=event_id(b"absence", str(since).encode()),
-                source=self.name,
-                body=body,
-                resource=Resource(node=self._node),
-                time_unix_nano=now,
-                observed_time_unix_nano=now,
-            )
-            out.reported()
-            await out.send([event], must_wait=True)
+        self._reporter.attach(out)
+        stood = await asyncio.to_thread(_read, self._file)
+        waited_for = {name: stood[name] for name in self.streams if name in stood}
+        beat = 0.0
         while not self._stop.is_set():
-            with contextlib.suppress(OSError):  # a full disk is the audit log's to tell
-                await asyncio.to_thread(self._file.touch, 0o600)
+            standing = [name for name in self.streams if self._ledger.source(name).is_connected]
+            for name in standing:
+                if (since := waited_for.pop(name, None)) is not None:
+                    await self._tell(name, time.time() - since)
+            if time.monotonic() - beat >= _BEAT_SECONDS:
+                beat = time.monotonic()
+                stood.update((name, time.time()) for name in standing)
+                with contextlib.suppress(OSError):  # a full disk is the audit log's to tell
+                    await asyncio.to_thread(_write, self._file, stood)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _BEAT_SECONDS)
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._file.touch, 0o600)
+                await asyncio.wait_for(self._stop.wait(), _LOOK_SECONDS)
+
+    async def _tell(self, stream: str, seconds: float) -> None:
+        if seconds < _LEAST_SECONDS:
+            return
+        log.warning("Nobody watched for a while.", stream=stream, seconds=round(seconds, 1))
+        await self._reporter.report(
+            LossReport(origin=stream, reason="agent_was_away", is_lower_bound=True, gap_seconds=round(seconds, 1))
+        )
 
     async def stop(self) -> None:
         self._stop.set()
 
 
-def _time_of(file: Path) -> float:
+def _read(file: Path) -> dict[str, float]:
+    """When each stream last stood, in Unix time; what cannot be read is as if it was never written."""
     try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
+        with file.open("rb") as opened:
+            held = json.loads(opened.read(_LARGEST_FILE))
+        return {str(name): float(at) for name, at in held.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _write(file: Path, stood: dict[str, float]) -> None:
+    new = file.with_suffix(".new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
+        json.dump(stood, opened)
+    os.replace(new, file)

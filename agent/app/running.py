@@ -20,6 +20,7 @@ from agent.app.canary import Canary, CountedWithoutCanaries, WithoutCanaries, wi
 from agent.app.clustered import Clustered, Resolved, Unasked
 from agent.app.liveness import Pulse
 from agent.app.loading import plugin_name, plugin_settings
+from agent.app.occupancy import Occupancy
 from agent.app.places import cache_directory, default_directory, load_key
 from agent.app.reload import Ruleset, watch
 from agent.app.workers import Recipe, WorkerPool, processors_given
@@ -33,6 +34,9 @@ from agent.sinks.audit.sink import AuditSink
 from agent.telemetry import AgentCollector, Gauges, HttpServer, Tally
 
 log = structlog.get_logger("reeve.agent")
+
+# As long as a pod that was told to end may take.
+_PREDECESSOR_SECONDS = 45.0
 
 API_VERSION = "reeve.dev/v1alpha1"
 
@@ -159,7 +163,7 @@ class Agent:
         if not sources:
             problem = document.problem(("sources",), "names no source", "add one, for example containerlogs: {}")
             raise Problems([problem])
-        absence = Absence(settings)
+        absence = Absence(settings, self.ledger)
         if absence.streams:
             sources.append(absence)
         count = settings.pipeline.workers
@@ -179,6 +183,7 @@ class Agent:
         )
         self.http: HttpServer | None = None
         self.pulse = Pulse(self.ledger)
+        self._occupancy = Occupancy(settings.state_dir)
 
     def _without_canaries(self, sinks: list[Sink]) -> list[Sink]:
         """All sinks; the canary's evaluations go to the audit log and to itself alone."""
@@ -272,14 +277,8 @@ class Agent:
             port=self.http.port if self.http else None,
         )
         try:
-            if self.pool is not None:
-                await self.pool.start()
-            else:
-                await asyncio.to_thread(self.ruleset.engine.warm)
-            if self.cluster is not None:
-                await self.cluster.start()
-            freeze_what_stays()
-            await self.line.run(stop)
+            if await self._occupancy.take(_PREDECESSOR_SECONDS, stop):
+                await self._run_alone(stop)
         finally:
             stop.set()
             if self.pool is not None:
@@ -293,4 +292,15 @@ class Agent:
                 self.http.close()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+            self._occupancy.release()
             log.info("Reeve has ended.", ledger_balanced=self.ledger.is_balanced)
+
+    async def _run_alone(self, stop: asyncio.Event) -> None:
+        if self.pool is not None:
+            await self.pool.start()
+        else:
+            await asyncio.to_thread(self.ruleset.engine.warm)
+        if self.cluster is not None:
+            await self.cluster.start()
+        freeze_what_stays()
+        await self.line.run(stop)

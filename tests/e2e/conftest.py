@@ -22,6 +22,7 @@ import pytest
 from google.protobuf import json_format
 
 from agent._pb import tetragon_pb2
+from tests.e2e.saying import print_said
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "reeve" / "peers"
@@ -29,6 +30,10 @@ CACHE = Path.home() / ".cache" / "reeve" / "peers"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-peers", action="store_true", help="a peer that cannot be built is a failure")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    print_said(terminalreporter, config)
 
 
 def built(name: str, require: bool) -> Path:

@@ -85,6 +85,10 @@ class Installed:
     def pod_object(self) -> dict[str, Any]:
         return self.node.get("pod", self.pod, "-n", NAMESPACE)
 
+    def is_ready(self) -> bool:
+        conditions = self.pod_object()["status"].get("conditions", ())
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
     def address(self) -> str:
         """Where the agent serves; asked while the API server is there, used when it is not."""
         return f"http://{self.pod_object()['status']['podIP']}:9464"
@@ -152,6 +156,10 @@ class Metrics:
         total = 0.0
         for line in self.text.splitlines():
             sample = _SAMPLE.match(line)
-            if sample and sample["name"] == name and labels.items() <= dict(_LABEL.findall(sample["labels"] or "")).items():
+            if (
+                sample
+                and sample["name"] == name
+                and labels.items() <= dict(_LABEL.findall(sample["labels"] or "")).items()
+            ):
                 total += float(sample["value"])
         return total

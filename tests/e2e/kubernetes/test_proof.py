@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.e2e.image_room import Image
 from tests.e2e.kubernetes import workloads
 from tests.e2e.kubernetes.installing import NAMESPACE, Installed
 from tests.e2e.kubernetes.workloads import CARD, SSN, deployment
+from tests.e2e.saying import said_in
 from tests.peers.kubernetes import images
 from tests.peers.kubernetes.building import Unavailable
 from tests.peers.kubernetes.node import Node
@@ -33,6 +35,7 @@ pytestmark = pytest.mark.timeout(1800)
 TENANT = "shop"
 FLUSH_SECONDS = 2
 MEMORY_LIMIT = 1 << 30
+CANARIES = {"logs", "runtime", "plaintext"}
 POLICIES = {
     "billing": {"pii-in-logs"},
     "chat": {"pii-in-prompts"},
@@ -47,7 +50,7 @@ class Proof:
     alertmanager: Alertmanager
     hook: Receiver
     said: list[str]
-    token: str = ""
+    token: str = field(default="", repr=False)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -98,15 +101,13 @@ def proof(
     }
     agent = Installed(kubernetes_node, folder, image=image.name, settings=settings)
     said: list[str] = []
-    request.config.stash.setdefault(SAID, []).append(("proof on a real node", said))
+    said_in(request.config, "the proof on a real node", said)
     try:
         seconds = agent.apply()
         said.append(f"kubectl apply -k: Ready after {seconds:.1f} s")
         authority = Authority(folder / "ca")
         kubernetes_node.kubectl("create", "namespace", TENANT)
-        kubernetes_node.until(
-            lambda: kubernetes_node.kubectl("get", "serviceaccount", "default", "-n", TENANT), 30
-        )
+        kubernetes_node.until(lambda: kubernetes_node.kubectl("get", "serviceaccount", "default", "-n", TENANT), 30)
         objects = [
             workloads.scripts(TENANT),
             workloads.service(TENANT),
@@ -128,14 +129,21 @@ def leaked(proof: Proof) -> dict[str, float]:
     node, at = proof.node, {}
     node.apply(
         workloads.manifest(
-            deployment("chat", TENANT, "python3", "/scripts/client.py", labels={"reeve.dev/plaintext": "yes"}, needs_certificate=True),
+            deployment(
+                "chat",
+                TENANT,
+                "python3",
+                "/scripts/client.py",
+                labels={"reeve.dev/plaintext": "yes"},
+                needs_certificate=True,
+            ),
             deployment("inference", TENANT, "sleep", "infinity", labels=workloads.INFERENCE_LABEL),
         )
     )
     node.rolled_out("deployment/chat", TENANT)
     node.rolled_out("deployment/inference", TENANT)
     # The probes stand when the canary's violation has come out of each of its paths.
-    node.until(lambda: canaries_up(proof) == {"containerlogs", "ebpf", "plaintext"}, 60)
+    node.until(lambda: canaries_up(proof) == CANARIES, 60)
     at["billing"] = time.time()
     node.apply(workloads.manifest(deployment("billing", TENANT, "python3", "/scripts/printer.py", "1000000", "0.2")))
     at["chat"] = time.time()
@@ -148,7 +156,7 @@ def leaked(proof: Proof) -> dict[str, float]:
 
 def canaries_up(proof: Proof) -> set[str]:
     metrics = proof.agent.metrics()
-    return {path for path in ("containerlogs", "ebpf", "plaintext") if metrics.value("reeve_canary_up", path=path)}
+    return {path for path in CANARIES if metrics.value("reeve_canary_up", path=path)}
 
 
 @pytest.mark.parametrize("app", POLICIES)
@@ -172,12 +180,14 @@ def test_a_leak_comes_out_everywhere_with_the_right_names(app: str, proof: Proof
     def reported() -> dict[str, Any] | None:
         report = proof.agent.report(uid, TENANT)
         failed = {one["policy"] for one in (report or {}).get("results", ()) if one["result"] == "fail"}
-        return report if policies <= failed else None
+        return report if report and policies <= failed else None
 
     report = proof.node.until(reported, 30)
     (owner,) = report["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", name, uid)
-    proof.say(f"{app}: in PolicyReport {report['metadata']['name']} with its owner {time.time() - leaked[app]:.1f} s after")
+    proof.say(
+        f"{app}: in PolicyReport {report['metadata']['name']} with its owner {time.time() - leaked[app]:.1f} s after"
+    )
 
     def alerted() -> bool:
         told = [one["labels"] for one in proof.alertmanager.alerts()]
@@ -190,7 +200,9 @@ def test_a_leak_comes_out_everywhere_with_the_right_names(app: str, proof: Proof
 
     def told_on_the_pod() -> bool:
         events = proof.node.get("events", "-n", TENANT, f"--field-selector=involvedObject.uid={uid}")["items"]
-        return any("reeve" in json.dumps(event.get("source", {})) + event.get("reportingComponent", "") for event in events)
+        return any(
+            "reeve" in json.dumps(event.get("source", {})) + event.get("reportingComponent", "") for event in events
+        )
 
     proof.node.until(told_on_the_pod, 30)
 
@@ -241,12 +253,14 @@ def test_death_absence_and_update_lose_nothing_that_was_printed(proof: Proof, le
     seen = len(agent.violations("pii-in-logs", pod=billing))
 
     os.kill(agent.process(), signal.SIGKILL)
-    node.until(lambda: agent.pod_object()["status"]["containerStatuses"][0]["restartCount"] == 1, 60)
-    node.rolled_out("daemonset/reeve", NAMESPACE)
+    node.until(
+        lambda: agent.pod_object()["status"]["containerStatuses"][0]["restartCount"] == 1 and agent.is_ready(), 90
+    )
     gaps = {"killed": away(proof, 1)}
 
-    node.kubectl("delete", "pod", agent.pod, "-n", NAMESPACE, "--grace-period=0", "--force")
-    node.rolled_out("daemonset/reeve", NAMESPACE)
+    before = agent.pod
+    node.kubectl("delete", "pod", before, "-n", NAMESPACE, "--grace-period=0", "--force")
+    node.until(lambda: before not in node.pods("app.kubernetes.io/name=reeve", NAMESPACE) and agent.is_ready(), 90)
     gaps["pod deleted"] = away(proof, 2)
 
     address = agent.address()
@@ -276,26 +290,31 @@ def test_death_absence_and_update_lose_nothing_that_was_printed(proof: Proof, le
     assert distinct() == printed
     twice = len(agent.violations("pii-in-logs", pod=billing)) - printed
     told = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in gaps.items())
-    proof.say(f"{printed} lines printed, {printed} violations in the audit log ({twice} twice; {seen} before); blind: {told}")
+    proof.say(
+        f"{printed} lines printed, {printed} violations in the audit log ({twice} twice; {seen} before); blind: {told}"
+    )
 
     def in_report() -> bool:
         report = agent.report(proof.pod_of("billing")["metadata"]["uid"], TENANT)
-        return bool(report) and sum_of(report, "pii-in-logs") >= printed
+        return report is not None and sum_of(report, "pii-in-logs") >= printed
 
     node.until(in_report, 60)
 
 
 def away(proof: Proof, times: int) -> float:
-    """The latest gap, when so many were told: each is a loss in the audit log, as long as it was."""
+    """The seconds of the latest gap, when so many were told: each is a warning in the audit log."""
 
-    def told() -> list[dict[str, Any]]:
+    def told() -> list[str]:
         records = [one for one in proof.agent.records() if one["event"]["source"] == "agent"]
-        return records if len(records) >= times else []
+        results = [result for record in records for result in record["results"] if result["status"] == "warn"]
+        messages = [str(one["message"]) for one in results if one["policy"] == "agent-was-away"]
+        return messages if len(messages) >= times else []
 
-    records = proof.node.until(told, 60)
-    assert len(records) == times
-    assert proof.agent.metrics().value("reeve_events_lost_total", reason="agent_was_away") >= 0
-    return float(records[-1]["event"].get("gap_seconds", 0.0))
+    messages = proof.node.until(told, 60)
+    assert len(messages) == times
+    seconds = re.search(r"no agent listened to ebpf on node \S+ for ([\d.]+) s", messages[-1])
+    assert seconds, messages[-1]
+    return float(seconds[1])
 
 
 def sum_of(report: dict[str, Any], policy: str) -> int:
@@ -308,7 +327,13 @@ def sum_of(report: dict[str, Any], policy: str) -> int:
 
 
 def test_the_audit_log_is_whole(proof: Proof, leaked: dict[str, float]) -> None:
-    command = [Path(sys.executable).with_name("reeve"), "audit", "verify", "--verbose", proof.agent.state / "audit"]
+    command = [
+        str(Path(sys.executable).with_name("reeve")),
+        "audit",
+        "verify",
+        "--verbose",
+        str(proof.agent.state / "audit"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     proof.say((done.stdout + done.stderr).strip())
@@ -326,6 +351,8 @@ def test_no_value_is_written_anywhere(proof: Proof, leaked: dict[str, float]) ->
     written["alerts"] = json.dumps(proof.alertmanager.alerts()).encode()
     written["notifications"] = proof.hook.raw
     assert len(written["agent's log"]) > 1000
-    found = [(where, number) for where, data in written.items() for number, one in enumerate(values) if one.encode() in data]
+    found = [
+        (where, number) for where, data in written.items() for number, one in enumerate(values) if one.encode() in data
+    ]
     assert found == []
     proof.say(f"planted values searched in {len(written)} places, {sum(map(len, written.values())):,} bytes: none")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agent.model import Body, DecodeError, Event, KernelActivity, NetworkActivity, Process, ProcessActivity, event_id
 from agent.sources.ebpf.bcc import BpfError
+from agent.sources.ebpf.cgroups import place_of_path
 from agent.sources.ebpf.config import EbpfConfig
 from agent.sources.ebpf.decode import (
     OBSERVER,
@@ -135,7 +136,9 @@ class Meaning:
             case Kind.EXIT:
                 return self._ended(head, record)
             case Kind.CGROUP:
-                self.table.moved(int(head.a))
+                place = place_of_path(text_of(head, record))
+                # A path that was cut, or another hierarchy's, names no container: the process is asked.
+                self.table.moved(int(head.a), self._owners.of_place(place) if place.container_id else None)
                 return _MERGED
             case Kind.CHDIR | Kind.FCHDIR:
                 self._moved(head, record)

@@ -39,6 +39,7 @@ class Known(msgspec.Struct):
     is_near: bool = False  # relative paths of it are told
     is_cut: bool = False  # its arguments are longer than what was recorded
     is_forked: bool = False  # it runs its parent's program still
+    cgroup: int = 0  # the number of its control group, as the kernel told it last
 
 
 class Arguments(NamedTuple):
@@ -104,8 +105,12 @@ class ProcessTable:
         # A thread that is not the first may have called execve: its number is in `a`.
         asked = self._pending.pop(int(head.a), None) or self._pending.pop(pid, None)
         parent = before.parent if before is not None else parent_of(pid)
-        # A process stays in its parent's control group until it is moved, which is told (`moved`).
-        owner = before.owner if before is not None and self.hears_moves else self._owner_of(pid)
+        # A process stays in its parent's control group until it is moved, which is told (`moved`), or was made in another
+        # one (CLONE_INTO_CGROUP), which shows in the number of its group.
+        is_there_still = before is not None and self.hears_moves and before.cgroup == head.cgroup
+        owner = before.owner if before is not None and is_there_still else self._owner_of(pid)
+        if owner is None and before is not None:
+            owner = before.owner
         if owner is None:  # gone already
             inherited = self._known.get(parent) or self._ended.get(parent)
             owner = inherited.owner if inherited is not None else None
@@ -131,6 +136,7 @@ class ProcessTable:
         )
         known = Known(process, parent, owner or self._host, shown, file.removesuffix(" (deleted)"), cwd)
         known.is_cut = asked is not None and asked.is_cut
+        known.cgroup = head.cgroup
         return self._keep(pid, known)
 
     def forked(self, head: Head) -> None:
@@ -147,8 +153,8 @@ class ProcessTable:
         )
         self._keep(
             child,
-            Known(
-                process, parent, above.owner, above.binary, above.file, above.cwd, is_near=above.is_near, is_forked=True
+            msgspec.structs.replace(
+                above, process=process, parent=parent, is_cut=False, is_forked=True, cgroup=head.cgroup
             ),
         )
 
@@ -192,10 +198,10 @@ class ProcessTable:
         """The processes of these pods."""
         return [(pid, known) for pid, known in self._known.items() if known.owner.pod_uid in uids]
 
-    def moved(self, pid: int) -> None:
-        """Ask again whose a process is."""
+    def moved(self, pid: int, told: Resource | None = None) -> None:
+        """A process is somebody else's: whose was told, or is asked."""
         known = self._known.get(pid)
-        owner = self._owner_of(pid)
+        owner = told or self._owner_of(pid)
         if known is not None and owner is not None:
             known.owner = owner
 

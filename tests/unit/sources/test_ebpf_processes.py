@@ -193,6 +193,42 @@ def test_a_process_that_is_moved_into_a_container_is_the_container_s(table, owne
     assert exec_(table, SHELL, "/app", time=2).owner == POD
 
 
+def test_a_child_of_one_that_was_moved_and_is_gone_is_the_container_s(table, owners):
+    """What runtimes do: a helper is put into the group, forks the container's first process, and ends."""
+    table.hears_moves = True
+    owners[SHELL] = HOST
+    exec_(table, SHELL, "/usr/sbin/runc")
+    fork(table, SHELL, CHILD)
+    table.moved(CHILD, POD)
+    fork(table, CHILD, GRANDCHILD)
+    table.ended(CHILD)
+    assert exec_(table, GRANDCHILD, "/app", time=3).owner == POD
+
+
+def test_a_move_that_tells_no_container_is_asked_for(table, owners):
+    table.hears_moves = True
+    owners[SHELL] = HOST
+    exec_(table, SHELL)
+    table.moved(SHELL, None)
+    assert table.get(SHELL).owner == HOST
+    del owners[SHELL]
+    table.moved(SHELL, None)
+    assert table.get(SHELL).owner == HOST
+
+
+def test_a_process_that_was_made_in_another_group_is_that_group_s(table, owners):
+    """clone3 with CLONE_INTO_CGROUP moves nobody."""
+    table.hears_moves = True
+    owners[SHELL] = HOST
+    exec_(table, SHELL, "/usr/bin/crun")
+    fork(table, SHELL, CHILD)
+    owners[CHILD] = POD
+    started = head(pid=CHILD, tid=CHILD, a=CHILD, time=3, cgroup=77)
+    assert table.started(started, "/app", 3).owner == POD
+    del owners[CHILD]
+    assert table.started(head(pid=CHILD, tid=CHILD, a=CHILD, time=4, cgroup=78), "/app", 4).owner == POD
+
+
 def test_a_process_that_ended_is_known_once_more_for_its_sockets(table):
     known = exec_(table, SHELL)
     assert table.ended(SHELL) is known

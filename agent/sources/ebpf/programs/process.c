@@ -195,11 +195,19 @@ int new_task(void *ctx) {
 
 #endif
 
-// A task that is put into another control group may belong to a pod now: look at it again.
-#ifdef OFF_cgroup_attach_task_pid
+// A task that is put into another control group may belong to a pod now.  Which group is told: the task that a runtime
+// puts there forks the container's first process and ends, before anybody could ask.
+#ifdef OFF_cgroup_attach_task_dst_path
 int attach_cgroup(void *ctx) {
     u32 pid = *(u32 *)(ctx + OFF_cgroup_attach_task_pid);
     ignored.delete(&pid);
-    return plain(CGROUP, pid, 0);
+    if (is_left_out(bpf_get_current_pid_tgid() >> 32)) return 0;
+    int zero = 0;
+    struct text_record *record = text_scratch.lookup(&zero);
+    if (!record) return 0;
+    u32 place = *(u32 *)(ctx + OFF_cgroup_attach_task_dst_path);
+    int got = bpf_probe_read_kernel_str(record->text, TEXT_BYTES, ctx + (place & 0xffff));
+    with_text(record, CGROUP, pid, 0, got > 0 ? got : 0);
+    return 0;
 }
 #endif

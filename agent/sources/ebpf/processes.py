@@ -105,8 +105,8 @@ class ProcessTable:
         # A thread that is not the first may have called execve: its number is in `a`.
         asked = self._pending.pop(int(head.a), None) or self._pending.pop(pid, None)
         parent = before.parent if before is not None else parent_of(pid)
-        # A process stays in its parent's control group until it is moved, which is told (`moved`), or was made in another
-        # one (CLONE_INTO_CGROUP), which shows in the number of its group.
+        # A process stays in its parent's control group until it is moved, which is told (`moved`); one that was made in
+        # another (CLONE_INTO_CGROUP) shows it by the number of its group.
         is_there_still = before is not None and self.hears_moves and before.cgroup == head.cgroup
         owner = before.owner if before is not None and is_there_still else self._owner_of(pid)
         if owner is None and before is not None:

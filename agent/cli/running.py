@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def run(config: tuple[Path, ...], node: str) -> None:
     Example:
       reeve run --config examples/node.yaml
     """
+    # Whatever is written is for the agent's user, and its group at most: an auditor's account may be in that.
+    os.umask(os.umask(0) | 0o027)
     try:
         settings, document = load_settings(*config, node=node)
         configure(settings.log.level, settings.log.format)

@@ -203,12 +203,17 @@ class PolicyResources:
         rules, problems = self._check(f"runtimepolicy/{name}", document_of(item))
         generation = _version(item)[1]
         is_good = not problems and name not in self.broken
-        message = f"{rules} rules in force" if is_good else str(problems[0]) if problems else self.broken[name]
+        if is_good:
+            message = f"{rules} rules in force"
+        else:
+            rules = self._rules_kept(name)
+            kept = f"the last good version stays in force ({rules} rules)" if rules else "no version of it is in force"
+            message = f"{kept}: {problems[0] if problems else self.broken[name]}"
         ready = {
             "type": "Loaded",
             "status": "True" if is_good else "False",
             "reason": "Loaded" if is_good else "Broken",
-            "message": message[:1024] if is_good else f"the last good version stays in force: {message}"[:1024],
+            "message": message[:1024],
             "observedGeneration": generation,
             "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -226,6 +231,13 @@ class PolicyResources:
             "conditions": [ready],
             "errors": errors,
         }
+
+    def _rules_kept(self, name: str) -> int:
+        """How many rules the last good version has, which is on disk."""
+        try:
+            return self._check(f"runtimepolicy/{name}", json.loads((self.directory / f"{name}.yaml").read_bytes()))[0]
+        except (OSError, ValueError):
+            return 0
 
 
 def _name(item: Mapping[str, Any]) -> str:

@@ -41,6 +41,11 @@ _LIKELY = re.compile(r"ssl|tls|crypto|grpc|conscrypt|nss|curl|node|boring|xet|re
 _MOST_FILES = 1024
 _UNUSED_SECONDS = 600.0
 
+# A process of somebody else, to an agent that may not look at it (its directory in /proc is there, and closed).
+_CLOSED = Finding(
+    None, blind="its files are closed to the agent; it needs the capabilities SYS_PTRACE and DAC_READ_SEARCH"
+)
+
 Attach = Callable[[str, Point], int]
 Detach = Callable[[int], None]
 
@@ -126,6 +131,8 @@ class Attachments:
         """
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except PermissionError:
+            return _CLOSED
         except OSError:
             return None
         try:

@@ -22,6 +22,16 @@ from agent.sources.ebpf.tracefs import mount_tracefs, tracing_directory
 State: TypeAlias = Literal["ok", "off", "bad"]
 """`off`: something is not seen; `bad`: no probe can stand."""
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
+# Numbers of linux/capability.h; what is lost without each, and whether all is.
+_SYS_ADMIN = 21
+_CAPABILITIES = (
+    ("BPF", 39, True, "no program can be loaded"),
+    ("PERFMON", 38, True, "no program can be attached"),
+    ("SYS_PTRACE", 19, False, "programs, libraries and files of other processes cannot be looked at: no plaintext"),
+    ("DAC_READ_SEARCH", 2, False, "what other users' processes have open cannot be looked at"),
+    ("SYS_ADMIN", _SYS_ADMIN, False, "most kernels allow no uprobes: no plaintext"),
+    ("SYS_NICE", 23, False, "the ring's reader waits its turn, and loses events under load"),
+)
 _OLDEST_KERNEL = (5, 8)  # ring buffers (BPF_MAP_TYPE_RINGBUF)
 
 
@@ -37,7 +47,7 @@ class Check(NamedTuple):
 
 def kernel_checks() -> list[Check]:
     """The kernel, rights and tools."""
-    checks = [_kernel_version(), _rights(), _bcc(), _headers(), _tracefs(), _lockdown()]
+    checks = [_kernel_version(), _rights(), *capability_checks(), _bcc(), _headers(), _tracefs(), _lockdown()]
     return [*checks, _process_numbers(), _cgroups(), _names()]
 
 
@@ -51,8 +61,27 @@ def _kernel_version() -> Check:
 
 def _rights() -> Check:
     if os.geteuid() != 0:
-        return Check("kernel", "rights", "bad", "not root", "run as root (privileged: true in a pod)")
+        return Check("kernel", "rights", "bad", "not root", "run as root (runAsUser: 0 in a pod)")
     return Check("kernel", "rights", "ok", "root")
+
+
+def capability_checks(status: Path = Path("/proc/self/status")) -> list[Check]:
+    """What the agent lacks of the capabilities that the eBPF component of the manifests gives."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+    held = int(found[1], 16) if found else 0
+    is_admin = bool(held >> _SYS_ADMIN & 1)
+    missing = [
+        Check(
+            "kernel",
+            "capabilities",
+            "bad" if is_vital else "off",
+            f"{name} is missing: {loss}",
+            f"add {name} to the container's capabilities",
+        )
+        for name, number, is_vital, loss in _CAPABILITIES
+        if not held >> number & 1 and not (is_vital and is_admin)
+    ]
+    return missing or [Check("kernel", "capabilities", "ok", "all that probes need")]
 
 
 def _bcc() -> Check:

@@ -254,6 +254,9 @@ def test_run_ends_on_sigterm_with_everything_delivered(tmp_path):
     ledger_line = json.loads((tmp_path / "err").read_text().splitlines()[-1])
     assert ledger_line["ledger_balanced"] is True
     assert run("audit", "verify", tmp_path / "state" / "audit").returncode == 0
+    kept = list((tmp_path / "state").rglob("*"))
+    assert len(kept) > 8
+    assert [path for path in kept if path.stat().st_mode & 0o027] == []
     everything = [metrics, written, (tmp_path / "err").read_text()]
     everything += [
         path.read_bytes().decode("utf-8", "replace") for path in (tmp_path / "state").rglob("*") if path.is_file()

@@ -15,7 +15,7 @@ from agent.sources.ebpf.stacks import Finding
 
 GOOD = [Check("kernel", "version", "ok", "Linux 6.1"), Check("probes", "files", "ok", "3: openat")]
 OFF = Check("tls", "blind", "off", "rustls, in 2 processes", "scan its logs instead")
-BAD = Check("kernel", "rights", "bad", "not root", "run as root (privileged: true in a pod)")
+BAD = Check("kernel", "rights", "bad", "not root", "run as root (runAsUser: 0 in a pod)")
 
 
 def doctor(monkeypatch, checks, *words):
@@ -80,7 +80,7 @@ def test_a_kernel_without_ring_buffers_is_too_old(monkeypatch, release, state):
 def test_who_is_not_root_sees_nothing(monkeypatch):
     monkeypatch.setattr(examination.os, "geteuid", lambda: 1000)
     check = examination._rights()
-    assert (check.state, check.remedy) == ("bad", "run as root (privileged: true in a pod)")
+    assert (check.state, check.remedy) == ("bad", "run as root (runAsUser: 0 in a pod)")
 
 
 def test_without_bcc_the_package_is_named(monkeypatch):

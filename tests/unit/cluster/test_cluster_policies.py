@@ -106,12 +106,19 @@ def test_a_broken_policy_leaves_the_last_good_one_in_force(resources):
     status = resources.status_of("no-shell", broken())
     (condition,) = status["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == ("Loaded", "False", "Broken")
-    assert "last good version stays in force" in condition["message"]
-    assert status["observedGeneration"] == 4
+    assert condition["message"].startswith("the last good version stays in force (1 rules): ")
+    assert (status["rules"], status["loadErrors"], status["observedGeneration"]) == (1, 1, 4)
     assert status["errors"][0]["where"] == "spec.rules[0].validate.cel.expressions[0].expression"
     resources.put({**GOOD, "metadata": {**GOOD["metadata"], "generation": 5}})
     assert not resources.broken
     assert resources.status_of("no-shell", GOOD)["conditions"][0]["status"] == "True"
+
+
+def test_a_policy_that_was_never_good_says_that_nothing_is_in_force(resources):
+    resources.put(broken())
+    status = resources.status_of("no-shell", broken())
+    assert status["rules"] == 0
+    assert status["conditions"][0]["message"].startswith("no version of it is in force: ")
 
 
 def test_a_name_that_a_file_has_already_is_refused(resources, tmp_path):

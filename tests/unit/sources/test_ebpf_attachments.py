@@ -214,3 +214,15 @@ def test_a_connection_on_the_port_is_no_listener():
 def test_nobody_listens_on_no_port():
     assert listeners_of(os.getpid(), ()) == []
     assert listeners_of(NOBODY, {80}) == []
+
+
+def test_a_process_that_may_not_be_looked_at_is_told_as_blind(made, monkeypatch):
+    def closed(path, *arguments):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(module.os, "open", closed)
+    coverage = made.cover(os.getpid())
+    assert not coverage.is_gone
+    assert not coverage.stacks
+    (reason,) = coverage.blind
+    assert "SYS_PTRACE" in reason

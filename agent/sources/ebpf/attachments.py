@@ -15,6 +15,7 @@ from glob import glob
 from typing import NamedTuple
 
 from agent.sources.ebpf.bcc import BpfError
+from agent.sources.ebpf.filesystems import OVERLAY, filesystem_of
 from agent.sources.ebpf.rooted import rooted
 from agent.sources.ebpf.stacks import Finding, Point, finding_of
 
@@ -51,11 +52,26 @@ Detach = Callable[[int], None]
 
 
 class Identity(NamedTuple):
-    """A file, wherever it is mounted."""
+    """A file, wherever it is mounted.
+
+    Each container has an overlay of its own over the layers of its image, and probes stand in the layer's file: one for
+    all containers of an image.  There the device says nothing; a number that stayed when the file was copied up into
+    the container's own layer goes with another time of change.
+    """
 
     device: int
     inode: int
+    size: int
+    modified: int
     changed: int
+
+    @classmethod
+    def of(cls, descriptor: int) -> Identity:
+        status = os.fstat(descriptor)
+        device, changed = status.st_dev, 0
+        if os.major(device) == 0 and filesystem_of(descriptor) == OVERLAY:
+            device, changed = 0, status.st_ctime_ns
+        return cls(device, status.st_ino, status.st_size, status.st_mtime_ns, changed)
 
 
 class Coverage(NamedTuple):
@@ -136,8 +152,7 @@ class Attachments:
         except OSError:
             return None
         try:
-            status = os.fstat(descriptor)
-            identity = Identity(status.st_dev, status.st_ino, status.st_mtime_ns)
+            identity = Identity.of(descriptor)
             self._used[identity] = time.monotonic()
             found = self._findings.get(identity)
             if found is None:

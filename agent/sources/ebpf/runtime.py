@@ -22,7 +22,8 @@ SOCKETS = ("/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.so
 METHOD = "/runtime.v1.RuntimeService/ListPodSandbox"
 _CALL_SECONDS = 5.0
 _EVERY_SECONDS = 10.0
-_SOON_SECONDS = 0.3
+# A pod turns up with its first process; its runtime lists it a moment later, and its containers start after that.
+_SOON_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _MOST_PODS = 4096
 _MOST_LABELS = 128
 _RUNTIME_PREFIX = "io.kubernetes."
@@ -88,12 +89,21 @@ class PodList:
                 try:
                     async with asyncio.timeout(_EVERY_SECONDS):
                         await self._wanted.wait()
-                    self._wanted.clear()
-                    await asyncio.sleep(_SOON_SECONDS)
                 except TimeoutError:
                     self._asked_for.clear()
+                    continue
+                await self._ask_soon()
         finally:
             await self._transport.close()
+
+    async def _ask_soon(self) -> None:
+        """Ask until all that turned up are listed; what is not listed by then waits for the next regular time."""
+        for seconds in _SOON_SECONDS:
+            self._wanted.clear()
+            await asyncio.sleep(seconds)
+            await self.ask()
+            if self._asked_for <= self._known.keys():
+                break
 
     async def ask(self) -> None:
         """Ask once; what cannot be reached is said once."""

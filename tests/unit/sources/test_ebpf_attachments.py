@@ -1,9 +1,10 @@
-"""agent.sources.ebpf.attachments, .listeners: probes in files, each file once; hostile roots."""
+"""agent.sources.ebpf.attachments, .filesystems, .listeners: probes in files, each file once; hostile roots."""
 
 import os
 import shutil
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from agent.sources.ebpf import attachments as module
 from agent.sources.ebpf.attachments import Attachments, mapped_libraries, root_of
 from agent.sources.ebpf.bcc import BpfError
+from agent.sources.ebpf.filesystems import OVERLAY, filesystem_of
 from agent.sources.ebpf.listeners import listeners_of
 
 LIBSSL = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "libssl.so.3"
@@ -152,6 +154,57 @@ def test_a_file_that_is_replaced_is_attached_again(made, kernel, tmp_path):
     os.rename(tmp_path / "new", program)
     made.cover(NOBODY, str(program))
     assert made.files == before + 1
+
+
+@pytest.fixture
+def overlays(tmp_path):
+    """Two containers of one image: overlays of their own over the same layer."""
+    lower = tmp_path / "image"
+    copy_of(LIBSSL, lower / "usr/lib/libssl.so.3")
+    roots = []
+    try:
+        for name in ("a", "b"):
+            for part in ("", "upper", "work"):
+                (tmp_path / name / part).mkdir()
+            root = tmp_path / f"root-{name}"
+            root.mkdir()
+            options = f"lowerdir={lower},upperdir={tmp_path / name / 'upper'},workdir={tmp_path / name / 'work'}"
+            done = subprocess.run(
+                ["mount", "-t", "overlay", "overlay", "-o", options, str(root)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
+            roots.append(root)
+        yield roots
+    finally:
+        for root in roots:
+            subprocess.run(["umount", str(root)], check=True)
+
+
+def test_a_file_of_an_image_is_attached_once_for_all_its_containers(made, kernel, overlays):
+    for root in overlays:
+        made.prepare(str(root))
+    assert made.files == 1
+    with (overlays[0] / "usr/lib/libssl.so.3").open("rb") as file:
+        assert filesystem_of(file.fileno()) == OVERLAY
+
+
+def test_a_file_that_a_container_copied_up_is_another_one(made, kernel, overlays):
+    made.prepare(str(overlays[0]))
+    library = overlays[1] / "usr/lib/libssl.so.3"
+    number = library.stat().st_ino
+    os.chmod(library, 0o700)
+    assert library.stat().st_ino == number
+    made.prepare(str(overlays[1]))
+    assert made.files == 2
+
+
+def test_of_a_descriptor_that_is_closed_nothing_is_known():
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        filesystem_of(-1)
 
 
 def test_files_are_forgotten_when_there_are_too_many_and_their_probes_fall(monkeypatch, tmp_path):

@@ -107,6 +107,34 @@ async def test_a_pod_that_turns_up_is_asked_for_soon(runtime: tuple[str, list[by
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_pod_that_its_runtime_lists_late_is_asked_for_again(runtime: tuple[str, list[bytes]]) -> None:
+    """A pod's first process runs before its runtime lists the pod."""
+    socket, asked = runtime
+    told: list[list[Pod]] = []
+    pods, stop = PodList(socket, told.append), asyncio.Event()
+    answers = [b"", b"", b""]
+    real = pods._transport.unary
+
+    async def late(method: str, request: bytes, seconds: float) -> bytes:
+        return answers.pop() if answers else await real(method, request, seconds)
+
+    pods._transport.unary = late  # type: ignore[method-assign]
+    running = asyncio.create_task(pods.run(stop))
+    while len(answers) == 3:
+        await asyncio.sleep(0.01)
+    pods.want(UID)
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0.01)
+    assert not answers
+    count = len(asked)
+    await asyncio.sleep(0.3)
+    assert len(asked) == count  # it is known now, and nobody asks on
+
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_runtime_that_does_not_answer_is_said_once(tmp_path: Path) -> None:
     told: list[list[Pod]] = []
     pods = PodList(f"{tmp_path}/nobody.sock", told.append)

@@ -100,7 +100,6 @@ def test_only_the_engine_reveals_raw_text() -> None:
     }
     assert callers - REVEALERS <= {
         "agent/detectors/analyzer/window.py",
-        "agent/engine/stream.py",
     }  # their own attributes of that name
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
 
-from agent.engine import Detector, Engine, TextDetector, TextScan, by_kind, fingerprint
+from agent.engine import Detector, Engine, TextDetector, by_kind, fingerprint
 from agent.model import DecodeError, Direction, Finding, Match, Sensitive
 from agent.sources.containerlogs.assembly import Assembly, LogFormat
 from agent.sources.containerlogs.decode import Record, parse_cri, parse_docker
@@ -154,7 +154,7 @@ def _text_pieces(file: BinaryIO) -> Iterator[ScanText]:
             held += len(kept[0][0])
 
 
-Scanner: TypeAlias = TextScan
+Scanner: TypeAlias = Callable[[str], tuple[Sequence[Finding], str]]
 
 
 def engine_scanner(engine: Engine, direction: Direction) -> Scanner:

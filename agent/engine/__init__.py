@@ -6,7 +6,6 @@ from agent.engine.evaluate import Engine
 from agent.engine.fingerprint import KEY_BYTES, fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import masked
-from agent.engine.stream import TextScan, TextStream
 from agent.engine.texts import texts_of, with_texts
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "Scan",
     "ScanCache",
     "TextDetector",
-    "TextScan",
-    "TextStream",
     "by_kind",
     "fingerprint",
     "flatten",

@@ -20,9 +20,8 @@ from agent.engine.fingerprint import fingerprint
 from agent.engine.flatten import Flat, flatten
 from agent.engine.mask import Span, masked
 from agent.engine.memory import MaskMemory, Note
-from agent.engine.stream import TextStream
 from agent.engine.texts import CREDENTIAL, Place, Rewrite, struct_with_texts, texts_of, with_texts
-from agent.model import Direction, Evaluation, Event, Finding, Match, PolicyResult, Sensitive
+from agent.model import Direction, Evaluation, Event, Finding, GenAiOperation, Match, PolicyResult, Sensitive
 
 # 32 Ki characters: one scan call stays near 0.3 s with plain Presidio at 0.1 MB/s (facts: 8 KB prompts 91 ms).
 PIECE_CHARACTERS = 48 * 1024
@@ -96,6 +95,8 @@ class Engine:
         if body is not event.body or resource is not event.resource:
             clean = msgspec.structs.replace(event, body=body, resource=resource)
         findings, unscanned = _told(notes)
+        if isinstance(event.body, GenAiOperation):
+            findings = _new(findings, event.body)
         for detector in self._event_detectors:
             findings.extend(detector.examine(clean))
         results = self._judge.judge(clean, findings) if self._judge else ()
@@ -145,14 +146,6 @@ class Engine:
         """Masked text, findings (offsets in the original) and why a part was not scanned, for one text on its own."""
         scanned = self._scanned(text.reveal(), direction)
         return scanned.masked, scanned.findings, scanned.unscanned
-
-    def stream(self, direction: Direction) -> TextStream:
-        """A scanner for a text of which pieces come one by one; findings as `scan_text` gives them for the whole."""
-        return TextStream(lambda text: self._findings(text, direction))
-
-    def _findings(self, text: str, direction: Direction) -> tuple[tuple[Finding, ...], str]:
-        scanned = self._scan(text, direction, "")
-        return scanned.findings, scanned.unscanned
 
     def _scanned(self, text: str, direction: Direction, label: str = "") -> Scanned:
         if not text:
@@ -221,6 +214,23 @@ def _told(notes: Sequence[Note]) -> tuple[list[Finding], list[str]]:
             if scanned.unscanned not in unscanned:
                 unscanned.append(scanned.unscanned)
     return findings, unscanned
+
+
+def _new(findings: list[Finding], body: GenAiOperation) -> list[Finding]:
+    """Without those that the operation before this one told of a text that grows, or the next one will tell."""
+    parts = {
+        f"genai.messages[{number}].text": (one.new_from, one.new_until)
+        for number, one in enumerate(body.messages)
+        if one.new_until
+    }
+    if not parts:
+        return findings
+
+    def is_new(finding: Finding) -> bool:
+        after, until = parts.get(finding.field, (-1, finding.end))
+        return after < finding.end <= until
+
+    return [one for one in findings if one.kind == "unscanned" or is_new(one)]
 
 
 def _scan_of(detector: TextDetector, text: str, direction: Direction) -> Scan:

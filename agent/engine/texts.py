@@ -31,6 +31,7 @@ _IDENTIFIERS = frozenset(
         "source",
         "exec_id",
         "parent_exec_id",
+        "exchange_id",
         "container_id",
         "pod_uid",
         "address",

@@ -170,6 +170,10 @@ class Message(Struct, frozen=True, kw_only=True):
     role: Role
     text: Text
     part: MessagePart = ""
+    # Of a text that grows while it is told: findings that end behind the first place and not behind the second are
+    # told here, others by the operation before or after.  0 and 0: all.
+    new_from: int = 0
+    new_until: int = 0
 
 
 class GenAiOperation(Struct, frozen=True, kw_only=True, tag_field="class", tag="genai"):
@@ -189,7 +193,8 @@ class GenAiOperation(Struct, frozen=True, kw_only=True, tag_field="class", tag="
     error: Text = ""
     is_streaming: bool = False
     is_truncated: bool = False  # a part of either side was not seen: over a limit, lost, or in an unknown encoding
-    is_open: bool = False  # the answer still came when this was told; it is told by an operation of its own
+    is_open: bool = False  # the answer still came when this was told; the rest is told by operations of their own
+    exchange_id: str = ""  # the same for all operations that tell one exchange; empty if there is one only
     tool: Text = ""  # of an MCP call: its method, and the tool it is for
     credential: Text = ""  # the key it was sent with: always masked, its fingerprint is a finding
     process: Process | None = None

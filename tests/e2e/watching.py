@@ -80,8 +80,14 @@ class Eyes:
         return [event.body for event in self.events[since:] if isinstance(event.body, GenAiOperation)]
 
     def texts(self, since: int = 0) -> list[tuple[str, str]]:
-        """Role and text of all messages."""
-        return [(one.role, raw(one.text)) for body in self.operations(since) for one in body.messages]
+        """Role and text of all messages; an answer that was told in parts is one text."""
+        whole: dict[tuple[str, str], list[str]] = {}
+        for number, body in enumerate(self.operations(since)):
+            for place, one in enumerate(body.messages):
+                is_part = bool(one.new_until and body.exchange_id)
+                key = (body.exchange_id, one.role) if is_part else (f"{number}/{place}", one.role)
+                whole.setdefault(key, []).append(raw(one.text)[one.new_from : one.new_until or None])
+        return [(role, "".join(parts)) for (_, role), parts in whole.items()]
 
     def losses(self) -> list[LossReport]:
         return [event.body for event in self.events if isinstance(event.body, LossReport)]

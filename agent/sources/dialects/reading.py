@@ -6,9 +6,10 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from agent.model import GenAiOperation, Message, Role, Sensitive
+from agent.model import GenAiOperation, Message, MessagePart, Role, Sensitive
 from agent.sources.dialects.bodies import Content, content_of
 from agent.sources.dialects.catalogue import Api, api_of, api_of_shape, fits, is_read, provider_of
+from agent.sources.dialects.parts import Part, part_of
 from agent.sources.dialects.vocabulary import well_formed
 from agent.sources.dialects.walk import Said, joined, walk
 from agent.sources.exchanges import Exchange
@@ -52,7 +53,13 @@ def operations_of(exchange: Exchange) -> list[GenAiOperation]:
     answered = _content(exchange.answer, exchange.answer_headers)
     said = [] if is_told else _said(asked, "assistant" if api.kind == "mcp" else _asking_role(api), api)
     replied = _said(answered, _answering_role(api), api)
-    messages = _messages(said, replied)
+    messages = _messages(said)
+    if exchange.is_part or exchange.memory.heard:
+        messages += _parts(replied, exchange)
+        if exchange.is_part and not messages:
+            return []
+    else:
+        messages += _messages(replied)
     if not messages and not exchange.is_prompt_told and not asked.values:
         return []
     return [_operation(exchange, api, (host, port), asked, answered, messages)]
@@ -134,14 +141,29 @@ def _said(content: Content, role: Role, api: Api) -> list[Said]:
     return found + [Said(role, "", text) for text in content.texts]
 
 
-def _messages(said: list[Said], replied: list[Said]) -> tuple[Message, ...]:
-    return tuple(_message(one) for one in (*said, *replied))
+def _messages(said: list[Said]) -> tuple[Message, ...]:
+    return tuple(_message(one) for one in said)
 
 
-def _message(one: Said) -> Message:
+def _message(one: Said, part: Part | None = None) -> Message:
+    after, until = (part.new_from, part.new_until) if part is not None else (0, 0)
+    text = Sensitive(part.text if part is not None else one.text)
     if one.role == "call":
-        return Message(role="assistant", text=Sensitive(one.text), part="tool_call")
-    return Message(role=one.role, text=Sensitive(one.text), part="tool_result" if one.role == "tool" else "")
+        return Message(role="assistant", text=text, part="tool_call", new_from=after, new_until=until)
+    kind: MessagePart = "tool_result" if one.role == "tool" else ""
+    return Message(role=one.role, text=text, part=kind, new_from=after, new_until=until)
+
+
+def _parts(replied: list[Said], exchange: Exchange) -> tuple[Message, ...]:
+    """What is new of an answer that is told while it comes; the exchange remembers what was told."""
+    messages: list[Message] = []
+    for number, one in enumerate(replied):
+        part, heard = part_of(one.text, exchange.memory.heard.get(number), is_whole=not exchange.is_part)
+        if heard is not None:
+            exchange.memory.heard[number] = heard
+        if part is not None:
+            messages.append(_message(one, part))
+    return tuple(messages)
 
 
 def _socket_operation(exchange: Exchange, api: Api, host: str, port: int) -> GenAiOperation:
@@ -152,7 +174,7 @@ def _socket_operation(exchange: Exchange, api: Api, host: str, port: int) -> Gen
         side.events += [one for one in (*inner.values, *inner.events) if isinstance(one, (dict, list))]
     said = [one for value in asked.events for one in walk(value, _asking_role(api))]
     return _operation(
-        exchange, api, (host, port), asked, answered, _messages(said, joined(answered.events, _answering_role(api)))
+        exchange, api, (host, port), asked, answered, _messages([*said, *joined(answered.events, _answering_role(api))])
     )
 
 

@@ -50,9 +50,10 @@ def piece_of(head: Head, record: bytes) -> Piece | None:
 
 
 class _Sides(msgspec.Struct):
-    """How often clients and servers told one thing, and when last."""
+    """How often clients and servers told one thing, and when last; who of them tells the answer in parts."""
 
     told: Counter[bool] = msgspec.field(default_factory=Counter)
+    parts: set[bool] = msgspec.field(default_factory=set)
     last: int = 0
 
 
@@ -77,6 +78,7 @@ class Plaintext:
         self._connections: dict[tuple[int, int], _Connection] = {}
         self._parts: Generations[bytes, _Sides] = Generations(_REMEMBERED)
         self._made = 0
+        self._named = 0
         self.troubles: Counter[str] = Counter()
         self.missing_bytes = 0
         self.exchanges = 0
@@ -170,9 +172,11 @@ class Plaintext:
             self.other_ends += 1
             return
         exchange = once
-        self.exchanges += 1
+        self.exchanges += not exchange.is_part
         bodies: list[Body] = [
-            msgspec.structs.replace(one, process=connection.known.process, is_open=is_early)
+            msgspec.structs.replace(
+                one, process=connection.known.process, is_open=is_early, exchange_id=self._name_of(exchange, connection)
+            )
             for one in operations_of(exchange)
         ]
         if not bodies and exchange.is_complete and not exchange.turns:
@@ -189,6 +193,17 @@ class Plaintext:
                 observed_time_unix_nano=wall_time,
             )
 
+    def _name_of(self, exchange: Exchange, connection: _Connection) -> str:
+        """A name for an exchange that is told in pieces."""
+        if exchange.turns or (exchange.is_complete and not exchange.is_prompt_told):
+            return ""
+        memory = exchange.memory
+        if not memory.name:
+            self._named += 1
+            where = f"{connection.known.process.exec_id}\0{connection.number}\0{self._named}"
+            memory.name = event_id(b"exchange", where.encode())
+        return memory.name
+
     def _once(self, exchange: Exchange, wall_time: int) -> Exchange | None:
         """The exchange without the parts that its other end told; None if nothing is left."""
         if exchange.turns:
@@ -198,6 +213,10 @@ class Plaintext:
                 if self._is_told(b"turns", payloads, is_client=exchange.is_client, wall_time=wall_time)
                 else exchange
             )
+        if self._is_told_in_parts(exchange, wall_time):
+            return None
+        if exchange.is_part:
+            return exchange
         head = f"{exchange.method}\0{exchange.target}".encode()
         has_request = not exchange.is_prompt_told
         has_answer = bool(exchange.status)
@@ -216,9 +235,22 @@ class Plaintext:
             exchange = msgspec.structs.replace(exchange, answer=b"")
         return exchange
 
+    def _is_told_in_parts(self, exchange: Exchange, wall_time: int) -> bool:
+        """Whether the other end tells this answer part by part; if nobody does yet, this one begins to."""
+        if not exchange.is_prompt_told:
+            return False
+        digest = _digest(f"{exchange.method}\0{exchange.target}".encode(), exchange.told_body)
+        sides = self._parts.get(digest)
+        if sides is None:
+            return False
+        sides.last = wall_time
+        if exchange.is_part and not sides.parts:
+            sides.parts.add(exchange.is_client)
+        return bool(sides.parts) and exchange.is_client not in sides.parts
+
     def _is_told(self, head: bytes, content: bytes, *, is_client: bool, wall_time: int) -> bool:
         """Count a part for its side; whether the other side has told as many."""
-        digest = hashlib.blake2b(content, digest_size=16, key=hashlib.blake2b(head, digest_size=16).digest()).digest()
+        digest = _digest(head, content)
         sides = self._parts.get(digest)
         if sides is None or wall_time - sides.last > _BOTH_ENDS_NANOSECONDS:
             sides = _Sides()
@@ -226,6 +258,10 @@ class Plaintext:
         sides.last = wall_time
         sides.told[is_client] += 1
         return sides.told[is_client] <= sides.told[not is_client]
+
+
+def _digest(head: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16, key=hashlib.blake2b(head, digest_size=16).digest()).digest()
 
 
 def _plain_http(exchange: Exchange, known: Known) -> HttpActivity:

@@ -4,6 +4,6 @@ Pure: whoever has seen the bytes (a TLS probe, a socket probe, a recording) feed
 """
 
 from agent.sources.exchanges.conversation import Conversation
-from agent.sources.exchanges.exchange import Exchange, Limits, Trouble, Way
+from agent.sources.exchanges.exchange import Exchange, Heard, Limits, Trouble, Way
 
-__all__ = ["Conversation", "Exchange", "Limits", "Trouble", "Way"]
+__all__ = ["Conversation", "Exchange", "Heard", "Limits", "Trouble", "Way"]

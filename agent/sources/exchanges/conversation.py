@@ -2,7 +2,7 @@
 
 The client is found by what it says first.  A connection that is met in its middle is picked up at the next request
 (HTTP/1.1) or given up and said so (HTTP/2).  When both sides have spoken and neither began a message, it is no HTTP.
-Nothing here waits: `early` hands on requests whose answers still come, `end` what is left.
+Nothing here waits: `early` hands on requests whose answers still come, and long answers meanwhile, `end` what is left.
 """
 
 from __future__ import annotations

@@ -41,6 +41,23 @@ class Limits(NamedTuple):
     pipelined: int = 64  # HTTP/1.1 requests that wait for their answer
 
 
+class Heard(NamedTuple):
+    """How much of a text was told, and what it was: a text that changed before that place is another one."""
+
+    characters: int
+    digest: bytes
+
+
+class Memory(msgspec.Struct):
+    """What is remembered of an exchange that is told in more than one piece; all its copies share it.
+
+    `heard` is what was told of the answer's texts, by their number; `name` is whatever its teller calls it.
+    """
+
+    heard: dict[int, Heard] = {}
+    name: str = ""
+
+
 class Turn(msgspec.Struct, frozen=True):
     """One WebSocket message."""
 
@@ -51,8 +68,9 @@ class Turn(msgspec.Struct, frozen=True):
 class Exchange(msgspec.Struct, kw_only=True):
     """One request and its answer.  Bodies are without transfer and content encoding.
 
-    `is_complete` is false while the answer still comes, or if the connection ended before it did.  `missing` counts
-    bytes of either body that were not seen or not kept.  `turns` are a WebSocket's messages since the last exchange.
+    `is_complete` is false while the answer still comes (`is_part`), or if the connection ended before it did.
+    `missing` counts bytes of either body that were not seen or not kept.  `turns` are a WebSocket's messages since the
+    last exchange.
     """
 
     protocol: str
@@ -71,6 +89,8 @@ class Exchange(msgspec.Struct, kw_only=True):
     missing: int = 0
     undecoded: str = ""  # a content encoding that was not undone, or is broken
     is_prompt_told: bool = False  # the request was handed on before its answer
+    is_part: bool = False  # its answer as far as it came; more comes
+    memory: Memory = msgspec.field(default_factory=Memory)
     told_body: bytes = b""  # its body then: to understand the answer by, not to be told again
 
     def header(self, name: str) -> str:

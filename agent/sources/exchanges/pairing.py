@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,9 @@ from agent.sources.exchanges.http1 import AnswerHead, AnswerReader, Data, End, P
 
 _FILL = bytes(64 * 1024)
 _SWITCHING = 101
+# An answer that still comes is handed on as far as it is there at such looks: the longer it lasts, the more rarely.
+_FIRST_PART, _RAREST_PART = 5, 160
+_LEAST_GROWTH = 512
 
 
 class Pairing(Protocol):
@@ -39,7 +43,9 @@ class Open(msgspec.Struct):
     request: Body
     answer: Body
     is_answered: bool = False
-    looks: int = 0  # how often it was asked for early
+    looks: int = 0  # how often it was asked for early, and at which of these its answer is handed on
+    next_part: int = 0
+    answer_told: int = 0  # bytes of the answer that were there then
     is_answer_over: bool = False
 
     def is_late(self) -> bool:
@@ -48,6 +54,25 @@ class Open(msgspec.Struct):
             return False
         self.looks += 1
         return self.looks > 1
+
+    def is_growing(self) -> bool:
+        """Whether its answer still comes, and so much of it came that it is time to hand it on."""
+        if not self.exchange.is_prompt_told or not self.exchange.status or self.is_answer_over:
+            return False
+        self.looks += 1
+        self.next_part = self.next_part or self.looks + _FIRST_PART
+        if self.looks < self.next_part or self.answer.seen - self.answer_told < _LEAST_GROWTH:
+            return False
+        self.next_part = self.looks + min(_RAREST_PART, self.looks)
+        self.answer_told = self.answer.seen
+        return True
+
+    def part(self, limit: int) -> Exchange:
+        """The answer as far as it came."""
+        one = self.exchange
+        answer = decoded(self.answer.value(), one.answer_header("content-encoding"), limit)
+        body = decoded(self.request.value(), one.header("content-encoding"), limit)
+        return msgspec.structs.replace(one, body=b"", told_body=body.body, answer=answer.body, is_part=True)
 
     def settled(self, limit: int, *, is_complete: bool) -> Exchange:
         """The exchange with its bodies undone as far as they are there."""
@@ -73,6 +98,17 @@ class Open(msgspec.Struct):
 
 def open_exchange(exchange: Exchange, limits: Limits) -> Open:
     return Open(exchange, Body(limits.body), Body(limits.body))
+
+
+def early_of(waiting: Iterable[Open], limit: int) -> list[Exchange]:
+    """Requests that wait for their answers, and answers that grow."""
+    early: list[Exchange] = []
+    for one in waiting:
+        if one.is_late():
+            early.append(one.asked(limit))
+        elif one.is_growing():
+            early.append(one.part(limit))
+    return early
 
 
 def _rest_of(headers: Headers, body: Body) -> int:
@@ -133,7 +169,7 @@ class Http1Pairing:
             self._settle_all(told)
 
     def early(self) -> list[Exchange]:
-        return [one.asked(self._limits.body) for one in self._open if one.is_late()]
+        return early_of(self._open, self._limits.body)
 
     def end(self, told: list[Told]) -> None:
         for part in self._answers.end():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.sources.exchanges.exchange import Exchange, Headers, Limits, Told, Trouble
 from agent.sources.exchanges.http2 import FrameReader, StreamData, StreamEnd, StreamHead, StreamPart, TableSize
-from agent.sources.exchanges.pairing import Open, open_exchange
+from agent.sources.exchanges.pairing import Open, early_of, open_exchange
 
 
 def _value(headers: Headers, name: str) -> str:
@@ -53,7 +53,7 @@ class Http2Pairing:
         self.end(told)
 
     def early(self) -> list[Exchange]:
-        return [one.asked(self._limits.body) for one in self._open.values() if one.is_late()]
+        return early_of(self._open.values(), self._limits.body)
 
     def end(self, told: list[Told]) -> None:
         told += [one.settled(self._limits.body, is_complete=False) for one in self._open.values()]

@@ -176,6 +176,81 @@ def test_only_what_is_told_before_its_answer_is_told_as_open(made):
     assert [event.body.is_open for event in made.end(SECOND)] == [False]
 
 
+def streamed(words):
+    """Server-sent events as chunks of HTTP/1.1, one for each word."""
+    for word in words:
+        event = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%s "}}]}\n\n' % word
+        yield b"%x\r\n%s\r\n" % (len(event), event)
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+WORDS = [b"word%d" % number for number in range(400)]
+
+
+class Streaming:
+    """A slow answer at one or both ends: a look after every ten words."""
+
+    def __init__(self, made, sides):
+        self.made, self.sides, self.events = made, sides, []
+        self.places = {side[0]: 0 for side in sides}
+
+    def say(self, data):
+        for way, known, number in self.sides:
+            self.events += feed(self.made, way, data, place=self.places[way], known=known, number=number)
+            self.places[way] += len(data)
+
+    def run(self):
+        for way, known, number in self.sides:
+            asked = {"sent": "received", "received": "sent"}[way]
+            self.events += feed(self.made, asked, request(b"tell me"), known=known, number=number)
+        self.say(STREAM_HEAD)
+        for number, chunk in enumerate(streamed(WORDS)):
+            self.say(chunk)
+            if number % 10 == 9:
+                self.events += self.made.look(1, SECOND)
+        self.say(b"0\r\n\r\n")
+        return [event.body for event in self.events if event.body.messages]
+
+
+def new_words(operations):
+    """What is new of each part, joined."""
+    parts = [one for operation in operations for one in operation.messages if one.role == "assistant"]
+    return "".join(one.text.reveal()[one.new_from : one.new_until or None] for one in parts), parts
+
+
+def test_a_long_answer_is_told_while_it_comes_and_nothing_twice(made):
+    operations = Streaming(made, [("received", CLIENT, 7)]).run()
+    words, parts = new_words(operations)
+    assert words.split() == [word.decode() for word in WORDS]
+    assert 3 <= len(parts) <= 8  # more rarely, the longer it lasts
+    assert [operation.is_open for operation in operations] == [True] * (len(operations) - 1) + [False]
+    assert [(m.role, m.text.reveal()) for one in operations for m in one.messages].count(("user", "tell me")) == 1
+
+
+@pytest.mark.parametrize("is_server_first", [True, False])
+def test_a_long_answer_that_both_ends_tell_is_told_by_one(made, is_server_first):
+    sides = [("received", CLIENT, 7), ("sent", SERVER, 9)]
+    operations = Streaming(made, sides[::-1] if is_server_first else sides).run()
+    words, _ = new_words(operations)
+    assert words.split() == [word.decode() for word in WORDS]
+
+
+def test_a_long_answer_that_breaks_off_is_told_as_far_as_it_came(made):
+    stream = Streaming(made, [("received", CLIENT, 7)])
+    say, count = stream.say, 0
+
+    def until_it_breaks(data):
+        nonlocal count
+        count += 1
+        if count <= 301:
+            say(data)
+
+    stream.say = until_it_breaks
+    operations = stream.run() + [event.body for event in made.closed(1, 7, SECOND)]
+    words, _ = new_words(operations)
+    assert words.split() == [word.decode() for word in WORDS[:300]]
+
+
 def test_an_idle_connection_is_let_go(made):
     feed(made, "sent", request(), time=1)
     assert texts(made.look(20 * SECOND, 20 * SECOND)) == [("user", "hello")]

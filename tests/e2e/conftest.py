@@ -40,7 +40,7 @@ def built(name: str, require: bool) -> Path:
     """The peer's program; skips (or fails) with the compiler's words if it cannot be built."""
     folder = ROOT / "tests" / "peers" / name
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         if path.suffix in (".go", ".mod", ".sum"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     program = CACHE / f"{name}-{digest.hexdigest()[:16]}"

@@ -16,6 +16,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with .Values.components -}}
 {{- if .ebpf.enabled }}{{ $names = append $names "20-ebpf.yaml" }}{{ end -}}
 {{- if and .ebpf.enabled .ebpf.plaintext }}{{ $names = append $names "30-plaintext.yaml" }}{{ end -}}
+{{- if and .tetragon.enabled .tetragon.tracingPolicies.enabled }}{{ $names = append $names "30-tracing-policies.yaml" }}{{ end -}}
 {{- range $name := list "tetragon" "hubble" "openreports" "alertmanager" -}}
 {{- if (get $.Values.components $name).enabled }}{{ $names = append $names (printf "20-%s.yaml" $name) }}{{ end -}}
 {{- end -}}

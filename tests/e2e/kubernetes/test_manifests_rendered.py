@@ -124,6 +124,51 @@ components: [{up}/components/policy-report-crds, {up}/components/openreports]
     assert "wgpolicyk8s.io" not in groups
 
 
+def with_tracing_policies(folder: Path) -> Path:
+    """An overlay with Tetragon and the policies for it."""
+    folder.mkdir()
+    up = "/".join([".."] * len(folder.resolve().parts[1:])) + str(DAEMONSET)
+    wanted = ", ".join(f"{up}/components/{one}" for one in ("policy-report-crds", "tetragon", "tracing-policies"))
+    text = f"{{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization, resources: [{up}/base], components: [{wanted}]}}"
+    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def traced(**more: Any) -> dict[str, Any]:
+    return {"components": {"tetragon": {"enabled": True, "tracingPolicies": {"enabled": True, **more}}}}
+
+
+def test_tracing_policies_and_helm(render: Render, tmp_path: Path) -> None:
+    by_kustomize = normalised(render("kustomize", with_tracing_policies(tmp_path / "overlay")))
+    by_helm = normalised(render("helm", traced()))
+    assert by_helm == by_kustomize
+    assert len([name for name in by_kustomize if name.startswith("TracingPolicy/")]) == 5
+    assert "30-tracing-policies.yaml" in by_kustomize["ConfigMap/reeve-config"]["data"]
+
+
+def test_tracing_policies_may_be_kept_to_namespaces(render: Render) -> None:
+    found = [one for one in render("helm", traced(namespaces=["llm-prod"])) if one["kind"] == "TracingPolicy"]
+    (which,) = {str(one["spec"]["podSelector"]["matchExpressions"]) for one in found}
+    assert yaml.safe_load(which) == [
+        {"key": "k8s:io.kubernetes.pod.namespace", "operator": "In", "values": ["llm-prod"]}
+    ]
+
+
+def test_the_patch_that_the_readme_shows_keeps_them_to_namespaces(render: Render, tmp_path: Path) -> None:
+    readme = (DAEMONSET / "tracing-policies" / "README.md").read_text(encoding="utf-8")
+    folder = with_tracing_policies(tmp_path / "overlay")
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    kustomization |= yaml.safe_load(readme.split("```yaml\n")[1].split("```")[0])
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    found = [one for one in render("kustomize", folder) if one["kind"] == "TracingPolicy"]
+    assert [one["spec"]["podSelector"]["matchExpressions"][0]["values"] for one in found] == [["llm-prod", "rag"]] * 5
+
+
+def test_without_tetragon_there_are_no_tracing_policies(render: Render) -> None:
+    values = {"components": {"tetragon": {"enabled": False, "tracingPolicies": {"enabled": True}}}}
+    assert not [one for one in render("helm", values) if one["kind"] == "TracingPolicy"]
+
+
 def configuration(found: list[Object]) -> dict[str, Any]:
     (config,) = [one for one in found if one["kind"] == "ConfigMap"]
     return {name: yaml.safe_load(text) for name, text in config["data"].items()}
@@ -180,6 +225,7 @@ def test_tetragon_may_be_elsewhere(render: Render) -> None:
         ({"componets": {}}, "componets"),
         ({"components": {"ebpf": {"enabled": "yes"}}}, "boolean"),
         ({"components": {"telemetry": {"enabled": True}}}, "telemetry"),
+        ({"components": {"tetragon": {"tracingPolicies": True}}}, "tracingPolicies"),
         ({"priorityClass": {"value": 2000000000}}, "1,000,000,000|1000000000|maximum"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 DAEMONSET = Path(__file__).resolve().parents[3] / "daemonset"
-ROOMS = ("base", "components", "crds", "overlays")
+ROOMS = ("base", "components", "crds", "overlays", "tracing-policies")
 OVERLAYS = sorted(path.name for path in (DAEMONSET / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (DAEMONSET / "components").iterdir())
 

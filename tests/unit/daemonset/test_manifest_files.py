@@ -25,7 +25,14 @@ from tests.unit.daemonset.manifests import (
     walk,
 )
 
-CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition"}
+CLUSTER_WIDE = {
+    "Namespace",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "PriorityClass",
+    "CustomResourceDefinition",
+    "TracingPolicy",
+}
 
 
 def gathered(overlay: str, folder: Path, *more: str) -> Path:
@@ -166,9 +173,14 @@ def test_the_chart_has_each_fragment_and_definition_and_no_copy() -> None:
     links = list((DAEMONSET / "chart" / "files").rglob("*.yaml"))
     assert all(path.is_symlink() for path in links)
     meant = {one.resolve() for name in OVERLAYS for one in fragments(name)}
-    meant.add((DAEMONSET / "components" / "openreports" / "config" / "20-openreports.yaml").resolve())
+    for fragment in ("openreports/config/20-openreports.yaml", "tracing-policies/config/30-tracing-policies.yaml"):
+        meant.add((DAEMONSET / "components" / fragment).resolve())
     assert {one.resolve() for one in links if one.parent.name == "config"} == meant
     assert len([one for one in links if one.parent.name == "crds"]) == 3
+    policies = {one.resolve() for one in links if one.parent.name == "tracing-policies"}
+    assert policies == {*(DAEMONSET / "tracing-policies").glob("*.yaml")} - {
+        DAEMONSET / "tracing-policies" / "kustomization.yaml"
+    }
 
 
 def test_the_sample_asks_where_the_agent_answers() -> None:

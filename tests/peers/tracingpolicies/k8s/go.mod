@@ -1,0 +1,3 @@
+module github.com/cilium/tetragon/pkg/k8s
+
+go 1.26.0

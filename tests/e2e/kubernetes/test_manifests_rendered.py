@@ -169,8 +169,24 @@ def test_without_tetragon_there_are_no_tracing_policies(render: Render) -> None:
     assert not [one for one in render("helm", values) if one["kind"] == "TracingPolicy"]
 
 
+def test_monitoring_and_helm(render: Render, tmp_path: Path) -> None:
+    folder = tmp_path / "overlay"
+    folder.mkdir()
+    up = "/".join([".."] * len(folder.resolve().parts[1:])) + str(DAEMONSET)
+    wanted = f"{up}/components/policy-report-crds, {up}/components/monitoring"
+    text = f"{{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization, resources: [{up}/base], components: [{wanted}]}}"
+    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+    by_kustomize = normalised(render("kustomize", folder))
+    by_helm = normalised(render("helm", {"components": {"monitoring": {"enabled": True}}}))
+    assert {"PodMonitor/reeve", "PrometheusRule/reeve", "ConfigMap/reeve-dashboard"} <= by_kustomize.keys()
+    assert by_helm == by_kustomize
+    labelled = render("helm", {"components": {"monitoring": {"enabled": True, "labels": {"release": "prom"}}}})
+    kinds = {one["kind"] for one in labelled if one["metadata"].get("labels", {}).get("release") == "prom"}
+    assert kinds == {"PodMonitor", "PrometheusRule"}
+
+
 def configuration(found: list[Object]) -> dict[str, Any]:
-    (config,) = [one for one in found if one["kind"] == "ConfigMap"]
+    (config,) = [one for one in found if one["kind"] == "ConfigMap" and one["metadata"]["name"] != "reeve-dashboard"]
     return {name: yaml.safe_load(text) for name, text in config["data"].items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.image_room import Image
+from tests.e2e.saying import said_in
 from tests.peers.kubernetes.building import Unavailable
 
 pytestmark = pytest.mark.timeout(1200)
@@ -60,12 +61,12 @@ def materials(image: Image) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def test_the_image_without_probes_is_small(agent_image: Image) -> None:
-    assert agent_image.layer_bytes() < 250 * MEGABYTE
-
-
-def test_the_image_with_probes_is_small_too(ebpf_image: Image) -> None:
-    assert ebpf_image.layer_bytes() < 450 * MEGABYTE
+@pytest.mark.parametrize(("name", "megabytes"), [("agent_image", 250), ("ebpf_image", 450)])
+def test_the_image_is_small(name: str, megabytes: int, request: pytest.FixtureRequest) -> None:
+    image: Image = request.getfixturevalue(name)
+    size = image.layer_bytes()
+    said_in(request.config, f"image {image.target}", [f"{size / MEGABYTE:.0f} MB unpacked; at most {megabytes} MB"])
+    assert size < megabytes * MEGABYTE
 
 
 def test_only_the_image_with_probes_is_root(agent_image: Image, ebpf_image: Image) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from tests.e2e.alertmanaging import PROGRAM as ALERTMANAGER
 from tests.e2e.alertmanaging import Alertmanager, free_ports
+from tests.e2e.saying import said_in
 from tests.unit.daemonset.test_monitoring import MONITORING, targets
 from tests.unit.sinks.listening import Receiver, receiver
 
@@ -161,7 +162,11 @@ def test_promtool_takes_the_rules_and_their_cases_pass() -> None:
 
 
 def test_a_leak_becomes_an_alert_of_a_real_prometheus_at_a_real_alertmanager(
-    agent: tuple[int, Path], prometheus: Prometheus, alertmanager: Alertmanager, hook: Receiver
+    agent: tuple[int, Path],
+    prometheus: Prometheus,
+    alertmanager: Alertmanager,
+    hook: Receiver,
+    request: pytest.FixtureRequest,
 ) -> None:
     quiet = 'ALERTS{alertname=~"ReeveHighViolation|ReeveDown|ReeveCanaryDown|ReeveAbsent"}'
     until(lambda: not prometheus.ask(quiet))  # before its first run the canary is not up
@@ -180,6 +185,7 @@ def test_a_leak_becomes_an_alert_of_a_real_prometheus_at_a_real_alertmanager(
     assert "1 violations of pii-in-logs/no-personal-data" in told["annotations"]["description"]
     notified = until(lambda: [one for one in hook.requests if b"ReeveHighViolation" in one.body])
     assert notified[0].json["status"] == "firing"
+    said_in(request.config, "received by Alertmanager, of a rule of Prometheus", [json.dumps(told, indent=1)])
     assert PLANTED.encode() not in hook.raw + json.dumps(alertmanager.alerts()).encode()
     assert PLANTED not in fetched(f"http://127.0.0.1:{agent[0]}/metrics")
 

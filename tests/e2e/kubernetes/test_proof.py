@@ -232,7 +232,10 @@ def test_under_load_the_pod_stays_below_its_limit(proof: Proof, leaked: dict[str
     )
     flood = proof.pod_of("flood")["metadata"]["name"]
     proof.node.until(lambda: len(proof.agent.violations("pii-in-logs", pod=flood)) == lines, 240, every=2)
+    uid = proof.pod_of("flood")["metadata"]["uid"]
+    proof.node.until(lambda: proof.agent.report(uid, TENANT), 30)
     proof.node.kubectl("delete", "deployment", "churn", "flood", "-n", TENANT)
+    proof.node.until(lambda: proof.agent.report(uid, TENANT) is None, 60)  # it went with its owner
     metrics = proof.agent.metrics()
     peak = proof.agent.memory_peak()
     proof.say(

@@ -15,6 +15,7 @@ import pytest
 
 from agent.app.examining import rights_of
 from agent.app.running import load_settings
+from tests.e2e.saying import said_in
 from tests.peers.kubernetes.building import DEFAULT_VERSION, OLDEST_VERSION
 from tests.peers.kubernetes.control_plane import ControlPlane
 
@@ -137,11 +138,20 @@ def test_what_it_must_is_what_the_agent_says_it_needs(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("namespace", ["", "kube-system", NAMESPACE])
-def test_of_all_that_is_served_it_may_nothing_else(namespace: str, plane: ControlPlane, account: Account) -> None:
+def test_of_all_that_is_served_it_may_nothing_else(
+    namespace: str, plane: ControlPlane, account: Account, request: pytest.FixtureRequest
+) -> None:
     resources = {one for one in served(plane) if one.is_namespaced or not namespace}
     assert len(resources) > 40
     asked = {(verb, one.group, one.resource) for verb, one in itertools.product(VERBS, resources)}
     allowed = {one for one in asked if account.may(*one, namespace=namespace)}
+    if not namespace:
+        table = [
+            f"{verb:6} {resource}{'.' + group if group else ''}"
+            for verb, group, resource in sorted(allowed - EVERYBODYS)
+        ]
+        heading = f"{len(asked)} verbs on resources asked of Kubernetes {plane.version}, {len(table)} allowed:"
+        said_in(request.config, f"rights of the service account, {plane.version}", [heading, *table])
     assert allowed - EVERYBODYS == {one for one in NEEDED if one in asked}
 
 

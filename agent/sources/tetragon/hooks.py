@@ -25,6 +25,7 @@ MEANINGS: dict[str, Meaning] = {
     "openat2": ("file", "open"),
     "mmap_file": ("file", "map"),
     "path_truncate": ("file", "truncate"),
+    "file_truncate": ("file", "truncate"),  # Linux 6.2: what has been opened, O_TRUNC and ftruncate
     "inode_rename": ("file", "rename"),
     "path_rename": ("file", "rename"),
     "rename": ("file", "rename"),

@@ -1,4 +1,5 @@
-"""daemonset/tracing-policies before Tetragon's own code: its definition in a real API server, its compiler of selectors."""
+"""daemonset/tracing-policies before Tetragon's own code: its definition in a real API server, its compiler of selectors,
+and its comparison with the functions and types of the kernel at hand."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from tests.unit.daemonset.tracing import DAEMONSET, FILES, FOLDER, hooks, polici
 
 PEER = Path(__file__).resolve().parents[2] / "peers" / "tracingpolicies"
 CRDS = "install/kubernetes/tetragon/crds-yaml"
+TYPES = Path("/sys/kernel/btf/vmlinux")
 # The first build compiles Tetragon's packages: a minute on two cores.
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,8 +31,8 @@ def compiler(request: pytest.FixtureRequest) -> Compile:
     """Runs Tetragon's compiler of selectors on files."""
     program = built("tracingpolicies", bool(request.config.getoption("--require-peers")))
 
-    def run(*files: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(program), *map(str, files)], capture_output=True, text=True, check=False)
+    def run(*arguments: Path | str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, check=False)
 
     return run
 
@@ -158,6 +160,61 @@ def test_a_function_twice_in_a_policy_is_refused(compiler: Compile, tmp_path: Pa
     assert "tcp_connect: twice" in compiler(file).stderr
 
 
+# ---------------------------------------------------------- the kernel at hand
+
+
+@pytest.fixture
+def types() -> Path:
+    """What this kernel says of its own functions and types."""
+    if not TYPES.exists():
+        pytest.skip(f"this kernel does not describe its types: no {TYPES}")
+    return TYPES
+
+
+def test_this_kernel_has_the_functions_with_the_arguments_that_are_read(compiler: Compile, types: Path) -> None:
+    done = compiler("-btf", types, *FILES)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = {one["call"]: one["kernel"] for one in map(json.loads, done.stdout.splitlines())}
+    assert told.keys() == {one.call for one in hooks()}
+    missing = {call for call, word in told.items() if word == "missing"}
+    assert missing <= {one.call for one in hooks() if "ignore" in one.spec}
+    # Tetragon has no word for pid_t, says so in its log, and reads the number all the same.
+    assert {call: word for call, word in told.items() if word not in ("fits", "missing")} == {
+        "sys_process_vm_writev": "type (pid_t) of syscall argument 0 does not match spec type (int)"
+    }
+
+
+def data(**changes: str) -> list[dict[str, Any]]:
+    return [{"index": 0, "type": "uint32", "source": "current_task", "resolve": "cred.uid.val"} | changes]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"call": "tcp_connects"}, "not found"),
+        ({"args": [{"index": 1, "type": "sock"}], "selectors": []}, "invalid index"),
+        ({"data": data(resolve="cred.uuid.val")}, "uuid"),
+        ({"data": data(resolve="cred.uid")}, "no uint32"),
+        ({"data": data(source="pt_regs")}, "pt_regs"),
+    ],
+)
+def test_and_a_hook_that_it_does_not_have_is_refused(
+    changes: dict[str, Any], words: str, compiler: Compile, types: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(yaml.safe_dump(changed("egress", **changes)), encoding="utf-8")
+    done = compiler("-btf", types, file)
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def test_an_argument_of_another_type_is_told(compiler: Compile, types: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(yaml.safe_dump(changed("egress", call="ip_local_out")), encoding="utf-8")
+    done = compiler("-btf", types, file)
+    assert "does not match spec type (sock)" in json.loads(done.stdout.splitlines()[0])["kernel"]
+
+
 # ------------------------------------------------------------------- judgements
 
 
@@ -167,5 +224,5 @@ def test_the_judgements_among_the_examples_are_taken(plane: ControlPlane) -> Non
     file = DAEMONSET / "examples" / "tracing-verdicts.yaml"
     told = plane.kubectl("apply", "--validate=strict", "-f", str(file), check=False).splitlines()
     plane.kubectl("delete", "crd", "runtimepolicies.reeve.dev")
-    assert len(told) == 5
+    assert len(told) == 6
     assert all(line.endswith(" created") for line in told)

@@ -3,6 +3,7 @@ module tracingpolicies
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.21.1-0.20260427123516-6bf8ddfd0f0f
 	github.com/cilium/tetragon v1.7.0
 	github.com/cilium/tetragon/pkg/k8s v0.0.0-00010101000000-000000000000
 	k8s.io/apimachinery v0.36.0
@@ -14,8 +15,7 @@ require (
 	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/cilium/ebpf v0.21.1-0.20260427123516-6bf8ddfd0f0f // indirect
-	github.com/cilium/tetragon/api v0.0.0-00010101000000-000000000000 // indirect
+	github.com/cilium/tetragon/api v1.7.0 // indirect
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc // indirect
 	github.com/fsnotify/fsnotify v1.9.0 // indirect
 	github.com/fxamacker/cbor/v2 v2.9.0 // indirect
@@ -52,6 +52,7 @@ require (
 	golang.org/x/time v0.15.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260209200024-4cfbd4190f57 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260209200024-4cfbd4190f57 // indirect
+	google.golang.org/grpc v1.80.0 // indirect
 	google.golang.org/protobuf v1.36.12-0.20260120151049-f2248ac996af // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	k8s.io/api v0.36.0 // indirect
@@ -64,8 +65,5 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.2 // indirect
 )
 
-// Both have no version of their own that can be fetched; what the compiler of selectors needs of them is written here.
-replace (
-	github.com/cilium/tetragon/api => ./api
-	github.com/cilium/tetragon/pkg/k8s => ./k8s
-)
+// It has no version of its own that can be fetched; what the compiler of selectors needs of it is written here.
+replace github.com/cilium/tetragon/pkg/k8s => ./k8s

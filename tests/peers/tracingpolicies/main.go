@@ -1,15 +1,18 @@
 // Compiles the selectors of TracingPolicies by Tetragon's own code, as the daemon does before it loads a hook: types,
-// operators, values, limits. Hooks are not loaded, and whether a kernel has their functions is not asked.
+// operators, values, limits. With a kernel's description of its types (BTF) it also asks whether that kernel has the
+// functions, and whether their arguments are what the policy takes them for. Nothing is loaded.
 //
-//	tracingpolicies FILE.yaml ...
+//	tracingpolicies [-btf /sys/kernel/btf/vmlinux] FILE.yaml ...
 //
 // One line of JSON for each hook; the first mistake ends it.
 package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	gt "github.com/cilium/tetragon/pkg/generictypes"
 	"github.com/cilium/tetragon/pkg/idtable"
@@ -36,13 +39,15 @@ type hook struct {
 	Call      string `json:"call"`
 	Arguments int    `json:"arguments"`
 	Selectors int    `json:"selectors"`
+	Kernel    string `json:"kernel,omitempty"`
 }
 
 func checkArguments(probe *v1alpha1.KProbeSpec) error {
-	if len(probe.Args) > mostArguments {
-		return fmt.Errorf("%d arguments", len(probe.Args))
+	all := slices.Concat(probe.Args, probe.Data)
+	if len(all) > mostArguments {
+		return fmt.Errorf("%d arguments", len(all))
 	}
-	for _, argument := range probe.Args {
+	for _, argument := range all {
 		isKnown := gt.GenericTypeFromString(argument.Type) != gt.GenericInvalidType ||
 			gt.GenericUserTypeFromString(argument.Type) != gt.GenericInvalidType
 		if !isKnown || argument.Index >= mostArguments {
@@ -59,6 +64,7 @@ func compile(probe *v1alpha1.KProbeSpec) error {
 	_, err := selectors.InitKernelSelectorState(&selectors.KernelSelectorArgs{
 		Selectors:      probe.Selectors,
 		Args:           probe.Args,
+		Data:           probe.Data,
 		ActionArgTable: &idtable.Table{},
 		Maps:           &selectors.KernelSelectorMaps{},
 		CelExprs:       &selectors.CelExprFunctions{},
@@ -81,7 +87,7 @@ func read(file string) (*policy, error) {
 	return &found, nil
 }
 
-func examine(file string, out *json.Encoder) error {
+func examine(file string, in *kernel, out *json.Encoder) error {
 	found, err := read(file)
 	if err != nil {
 		return err
@@ -96,19 +102,41 @@ func examine(file string, out *json.Encoder) error {
 		if err := compile(probe); err != nil {
 			return fmt.Errorf("%s: %w", probe.Call, err)
 		}
-		if err := out.Encode(hook{found.Name, probe.Call, len(probe.Args), len(probe.Selectors)}); err != nil {
+		told := ""
+		if in != nil {
+			if told, err = in.examine(probe); err != nil {
+				return fmt.Errorf("%s: %w", probe.Call, err)
+			}
+		}
+		if err := out.Encode(hook{found.Name, probe.Call, len(probe.Args), len(probe.Selectors), told}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func main() {
-	out := json.NewEncoder(os.Stdout)
-	for _, file := range os.Args[1:] {
-		if err := examine(file, out); err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", file, err)
-			os.Exit(1)
+func run(types string, files []string) error {
+	var in *kernel
+	if types != "" {
+		var err error
+		if in, err = kernelOf(types); err != nil {
+			return fmt.Errorf("%s: %w", types, err)
 		}
+	}
+	out := json.NewEncoder(os.Stdout)
+	for _, file := range files {
+		if err := examine(file, in, out); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+func main() {
+	types := flag.String("btf", "", "a kernel's description of its types")
+	flag.Parse()
+	if err := run(*types, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }

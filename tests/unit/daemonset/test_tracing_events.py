@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from google.protobuf import json_format
 
+from agent._pb import tetragon_pb2 as pb
 from agent.config import read
 from agent.detectors import traffic
 from agent.detectors.traffic.catalogue import Catalogue, catalogue_files, entries_of
@@ -20,7 +21,7 @@ from agent.sources.hubble import event_from_json as flow_from_json
 from agent.sources.tetragon import event_from_json
 from agent.sources.tetragon.wire import WireDecoder
 from tests.unit.daemonset.manifests import DAEMONSET
-from tests.unit.daemonset.tracing import VERDICTS, event_of, hooks, the_hook
+from tests.unit.daemonset.tracing import VERDICTS, event_of, hooks, is_let_through, the_hook
 
 ROOT = DAEMONSET.parent
 POD = {"namespace": "llm-prod", "name": "vllm-0", "container": {"name": "vllm", "image": {"name": "vllm:1"}}}
@@ -30,6 +31,8 @@ OUT = {"family": "AF_INET", "protocol": "IPPROTO_TCP", "saddr": "10.0.0.5", "spo
 DATAGRAM = {"protocol": "IPPROTO_UDP", "saddr": "10.0.0.5", "sport": 40000, "dport": 443, "len": 1200}
 TOKEN = "/run/secrets/kubernetes.io/serviceaccount/..2026_11_27/token"
 WEIGHTS = "/models/llama/model-00001-of-00004.safetensors"
+SHADOW = "/host/etc/shadow"
+KEY = "/home/agent/.aws/credentials"
 RELEASE_AGENT = "/sys/fs/cgroup/rdma/release_agent"
 CORE_PATTERN = "/host/proc/sys/kernel/core_pattern"
 FROM_MEMORY = "no-program-from-memory"
@@ -39,7 +42,8 @@ MEMORY = "no-memory-is-written-and-executed"
 # says (path, destination or arguments), and the rules that fail.
 CASES: list[tuple[str, str, tuple[Any, ...], str, str, Any, set[str]]] = [
     ("credentials", "security_file_open", (TOKEN,), "file", "open", TOKEN, {"only-clients-read-the-token"}),
-    ("credentials", "security_file_open", ("/host/etc/shadow",), "file", "open", "/host/etc/shadow", set()),
+    ("credentials", "security_file_open", (SHADOW,), "file", "open", SHADOW, {"only-logins-open-passwords"}),
+    ("credentials", "security_file_open", (KEY,), "file", "open", KEY, {"only-clients-open-keys"}),
     (
         "credentials",
         "security_socket_connect",
@@ -70,6 +74,8 @@ CASES: list[tuple[str, str, tuple[Any, ...], str, str, Any, set[str]]] = [
     ("memory", "security_bprm_check", ("/dev/shm/x",), "file", "execute", "/dev/shm/x", {FROM_MEMORY}),
     ("model-files", "security_file_open", (WEIGHTS,), "file", "open", WEIGHTS, set()),
     ("model-files", "security_file_permission", (WEIGHTS, 2), "file", "write", WEIGHTS, {"models-are-only-read"}),
+    ("model-files", "security_mmap_file", (WEIGHTS, 3, 1), "file", "map", WEIGHTS, {"models-are-only-read"}),
+    ("model-files", "security_file_truncate", (WEIGHTS,), "file", "truncate", WEIGHTS, {"models-are-only-read"}),
     ("model-files", "security_path_truncate", (WEIGHTS,), "file", "truncate", WEIGHTS, {"models-are-only-read"}),
     ("model-files", "security_path_rename", (WEIGHTS,), "file", "rename", WEIGHTS, {"models-are-only-read"}),
     ("model-files", "security_inode_rename", (WEIGHTS,), "file", "rename", WEIGHTS, {"models-are-only-read"}),
@@ -79,6 +85,7 @@ CASES: list[tuple[str, str, tuple[Any, ...], str, str, Any, set[str]]] = [
 WAYS_OUT: list[tuple[str, tuple[Any, ...], str, str, Any]] = [
     ("sys_mount", ("/dev/sda1", "/mnt", "ext4", 4096), "kernel", "", ("/dev/sda1", "/mnt", "ext4", "4096")),
     ("sys_move_mount", ("", "/mnt"), "kernel", "", ("", "/mnt")),
+    ("sys_open_by_handle_at", (3, 0), "kernel", "", ("3", "0")),
     ("sys_pivot_root", (".", "old"), "kernel", "", (".", "old")),
     ("security_file_permission", (RELEASE_AGENT, 2), "file", "write", RELEASE_AGENT),
     ("security_file_permission", (CORE_PATTERN, 8), "file", "write", CORE_PATTERN),
@@ -94,6 +101,8 @@ WAYS_OUT: list[tuple[str, tuple[Any, ...], str, str, Any]] = [
     ("__sys_setuid", (0,), "process", "credentials", ("0",)),
     ("__sys_setgid", (0,), "process", "credentials", ("0",)),
     ("__sys_setreuid", (1000, 0), "process", "credentials", ("1000", "0")),
+    ("__sys_setregid", (1000, 0), "process", "credentials", ("1000", "0")),
+    ("__sys_setresgid", (1000, 0, 1000), "process", "credentials", ("1000", "0", "1000")),
     ("__sys_setresuid", (1000, 0, 1000), "process", "credentials", ("1000", "0", "1000")),
 ]
 for call, values, kind, action, says in WAYS_OUT:
@@ -116,8 +125,12 @@ def engine() -> Engine:
     )
 
 
-def told(policy: str, call: str, *values: Any, process: dict[str, Any] = PROCESS) -> Event:
+def told(
+    policy: str, call: str, *values: Any, process: dict[str, Any] = PROCESS, parent: dict[str, Any] | None = None
+) -> Event:
     message = event_of(the_hook(f"reeve-{policy}", call), values, process)
+    if parent:
+        message.process_kprobe.parent.MergeFrom(pb.Process(**parent))
     event = WireDecoder().event(message.SerializeToString())
     assert isinstance(event, Event)
     return event
@@ -177,11 +190,65 @@ def test_the_export_file_says_the_same_as_the_stream(case: tuple[Any, ...]) -> N
     assert from_file == from_stream
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda one: f"{one[0]}-{one[1]}")
+def test_the_selectors_let_it_through(case: tuple[Any, ...]) -> None:
+    assert is_let_through(the_hook(f"reeve-{case[0]}", case[1]), case[2])
+
+
 def test_every_hook_has_a_case() -> None:
     assert {(f"reeve-{one[0]}", one[1]) for one in CASES} == {(one.policy, one.call) for one in hooks()}
 
 
 # ------------------------------------------------------------------ near misses
+
+LOCAL = OUT | {"dport": 8000}
+QUESTION = DATAGRAM | {"dport": 53}
+
+
+@pytest.mark.parametrize(
+    ("policy", "call", "values"),
+    [
+        ("credentials", "security_file_open", ("/etc/passwd",)),
+        ("credentials", "security_file_open", ("/run/secrets/database/password",)),
+        ("credentials", "security_file_open", ("/home/agent/.ssh/id_rsa.pub",)),
+        ("credentials", "security_file_open", ("/models/llama/tokenizer.json",)),
+        ("credentials", "security_socket_connect", ({"family": "AF_UNIX", "path": "/run/postgresql/.s.PGSQL.5432"},)),
+        ("egress", "tcp_connect", (LOCAL | {"daddr": "127.0.0.1"},)),
+        ("egress", "tcp_connect", (LOCAL | {"daddr": "::1"},)),
+        ("egress", "tcp_connect", (LOCAL | {"daddr": "::ffff:127.0.0.1"},)),
+        ("egress", "ip_send_skb", (QUESTION | {"daddr": "10.96.0.10"},)),
+        ("egress", "ip_send_skb", (DATAGRAM | {"daddr": "192.0.2.7", "protocol": "IPPROTO_TCP"},)),
+        ("egress", "ip6_send_skb", (QUESTION | {"daddr": "fd00::10"},)),
+        ("escape", "security_file_permission", (CORE_PATTERN, 4)),
+        ("escape", "security_file_permission", ("/sys/fs/cgroup/cgroup.procs", 2)),
+        ("escape", "sys_unshare", (0,)),  # runc, each time a container is entered
+        ("escape", "sys_unshare", (0x400,)),  # CLONE_FILES
+        ("escape", "sys_ptrace", (0, 0)),  # PTRACE_TRACEME: its parent asks next
+        ("escape", "__sys_setuid", (1000,)),
+        ("escape", "__sys_setresuid", (0, 0xFFFF, 0)),
+        ("memory", "sys_mmap", (5, 2)),  # a library
+        ("memory", "sys_mmap", (3, 34)),  # malloc
+        ("memory", "sys_mprotect", (1,)),
+        ("memory", "sys_execve", ("/proc/self/exe",)),
+        ("memory", "sys_execveat", ("/usr/bin/id", 0)),
+        ("memory", "security_bprm_check", ("/usr/bin/id",)),
+        ("model-files", "security_file_open", ("/models/llama/config.json",)),
+        ("model-files", "security_file_open", ("/cache/kernel.ptx",)),
+        ("model-files", "security_file_permission", (WEIGHTS, 4)),
+        ("model-files", "security_mmap_file", (WEIGHTS, 1, 1)),  # how llama.cpp and safetensors load
+        ("model-files", "security_mmap_file", (WEIGHTS, 3, 2)),  # how PyTorch does
+        ("model-files", "security_mmap_file", ("", 3, 33)),  # memory without a file
+        ("model-files", "security_inode_unlink", ("/tmp/x.safetensors.lock",)),
+    ],
+)
+def test_what_is_done_every_day_stays_in_the_kernel(policy: str, call: str, values: tuple[Any, ...]) -> None:
+    assert not is_let_through(the_hook(f"reeve-{policy}", call), values)
+
+
+@pytest.mark.parametrize("call", ["__sys_setuid", "__sys_setgid"])
+def test_root_that_becomes_root_is_nothing(call: str) -> None:
+    # runc 1.1.5 does both within the container's cgroup, at every `kubectl exec` and every probe that is a command.
+    assert not is_let_through(the_hook("reeve-escape", call), (0,), caller=0)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +266,53 @@ def test_every_hook_has_a_case() -> None:
 )
 def test_what_is_told_is_no_violation_by_itself(policy: str, call: str, values: tuple[Any, ...]) -> None:
     assert failures(told(policy, call, *values)) == set()
+
+
+INJECTED = PROCESS | {"in_init_tree": {"value": False}}
+RUNC_INIT = INJECTED | {"binary": "/proc/self/fd/6", "arguments": "init"}
+RUNC = {"exec_id": "e0", "binary": "/usr/sbin/runc", "arguments": "exec"}
+
+
+@pytest.mark.parametrize(
+    ("process", "parent", "rules"),
+    [
+        (RUNC_INIT, RUNC, set()),
+        (RUNC_INIT | {"in_init_tree": {"value": True}}, RUNC, {"no-way-out-is-tried"}),
+        (RUNC_INIT | {"arguments": "init now"}, RUNC, {"no-way-out-is-tried"}),
+        (RUNC_INIT, RUNC | {"binary": "/tmp/not-runc"}, {"no-way-out-is-tried"}),
+        (INJECTED | {"binary": "/usr/bin/nsenter"}, RUNC, {"no-way-out-is-tried"}),
+    ],
+    ids=["runtime", "from within", "other words", "other parent", "kubectl exec"],
+)
+def test_the_runtime_may_enter_a_container(process: dict[str, Any], parent: dict[str, Any], rules: set[str]) -> None:
+    assert failures(told("escape", "sys_setns", 3, 0x20000000, process=process, parent=parent)) == rules
+
+
+@pytest.mark.parametrize(
+    ("process", "rules"),
+    [
+        (RUNC | {"docker": "abc", "pod": POD, "in_init_tree": {"value": False}}, set()),
+        (RUNC, set()),
+        (RUNC | {"docker": "abc", "pod": POD, "in_init_tree": {"value": True}}, {FROM_MEMORY}),
+        (INJECTED | {"binary": "/usr/bin/python3"}, {FROM_MEMORY}),
+    ],
+    ids=["runtime", "runtime, no container known", "from within", "kubectl exec"],
+)
+def test_the_runtime_may_start_itself_by_its_descriptor(process: dict[str, Any], rules: set[str]) -> None:
+    assert failures(told("memory", "sys_execve", "/proc/self/fd/6", process=process)) == rules
+
+
+@pytest.mark.parametrize(
+    ("path", "binary"),
+    [
+        (SHADOW, "/usr/bin/su"),
+        (SHADOW, "/usr/sbin/unix_chkpwd"),
+        (KEY, "/usr/local/bin/aws"),
+        (KEY, "/usr/bin/python3"),
+    ],
+)
+def test_those_whom_a_credential_is_for_may_open_it(path: str, binary: str) -> None:
+    assert failures(told("credentials", "security_file_open", path, process=PROCESS | {"binary": binary})) == set()
 
 
 def test_the_client_of_a_token_may_read_it() -> None:

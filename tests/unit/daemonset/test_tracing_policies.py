@@ -30,6 +30,17 @@ OPERATORS = {
     **dict.fromkeys(("sock", "skb"), ENDS),
 }
 
+# Functions that not every kernel has; without `ignore` Tetragon refuses the whole policy there.
+OPTIONAL = {
+    "sys_move_mount": "Linux 5.2",
+    "ip6_send_skb": "CONFIG_IPV6",
+    "create_user_ns": "CONFIG_USER_NS",
+    "do_init_module": "CONFIG_MODULES",
+    "security_file_truncate": "Linux 6.2",
+    "security_path_truncate": "CONFIG_SECURITY_PATH",
+    "security_path_rename": "CONFIG_SECURITY_PATH",
+}
+
 # Rules of the image about processes, files, connections or the kernel that no tracing policy is for.
 UNFED = {
     ("shell-in-inference-pod", "no-shell"): "starts of programs are told by Tetragon without a tracing policy",
@@ -86,10 +97,13 @@ def test_namespaces_of_the_system_are_left_out(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda one: f"{one.policy}/{one.call}")
 class TestAHook:
     def test_has_known_words_only(self, hook: Traced) -> None:
-        assert hook.spec.keys() - {"ignore"} == {"call", "syscall", "message", "tags", "args", "selectors"}
+        assert hook.spec.keys() - {"ignore", "data"} == {"call", "syscall", "message", "tags", "args", "selectors"}
         assert all(one.keys() - {"label"} == {"index", "type"} for one in hook.spec["args"])
-        assert all(one.keys() <= {"matchArgs", "matchActions"} for one in hook.spec["selectors"])
-        assert hook.spec.get("ignore", {"callNotFound": True}) == {"callNotFound": True}
+        assert all(one.keys() == {"index", "type", "source", "resolve"} for one in hook.spec.get("data", ()))
+        assert all(one.keys() <= {"matchArgs", "matchData", "matchActions"} for one in hook.spec["selectors"])
+
+    def test_may_be_missing_where_a_kernel_may_lack_it(self, hook: Traced) -> None:
+        assert hook.spec.get("ignore") == ({"callNotFound": True} if hook.call in OPTIONAL else None)
 
     def test_is_a_system_call_if_it_says_so(self, hook: Traced) -> None:
         # `syscall: true` puts the architecture's prefix before sys_; functions of the kernel have none.
@@ -101,10 +115,18 @@ class TestAHook:
         assert all(0 <= index <= 4 for index in indexes)
         assert all(one["type"] in MEMBERS for one in hook.spec["args"])
 
-    def test_compares_declared_arguments_by_operators_of_their_type(self, hook: Traced) -> None:
-        types = {one["index"]: one["type"] for one in hook.spec["args"]}
+    def test_asks_for_the_real_user_and_no_other_data(self, hook: Traced) -> None:
+        wanted = {"index": 0, "type": "uint32", "source": "current_task", "resolve": "cred.uid.val"}
+        assert hook.spec.get("data", []) in ([], [wanted])
+        assert len(hook.spec["args"]) + len(hook.spec.get("data", ())) <= 5
+
+    @pytest.mark.parametrize(("declared", "compared"), [("args", "matchArgs"), ("data", "matchData")])
+    def test_compares_what_is_declared_by_operators_of_its_type(
+        self, declared: str, compared: str, hook: Traced
+    ) -> None:
+        types = {one["index"]: one["type"] for one in hook.spec.get(declared, ())}
         for selector in hook.spec["selectors"]:
-            for wanted in selector.get("matchArgs", ()):
+            for wanted in selector.get(compared, ()):
                 assert wanted.keys() == {"index", "operator", "values"}
                 assert wanted["operator"] in OPERATORS[types[wanted["index"]]]
                 assert all(isinstance(value, str) for value in wanted["values"])

@@ -1,8 +1,9 @@
-"""Reads the tracing policies: hooks, and the events that Tetragon would make of them."""
+"""Reads the tracing policies: hooks, what they let through, and the events that Tetragon would make of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,10 @@ MEMBERS = {
     "bpf_cmd": "bpf_cmd_arg",
     "nop": "",
 }
+
+
+# What `data` says of each caller here: its real user.
+CALLER = 1000
 
 
 class Traced(NamedTuple):
@@ -76,6 +81,48 @@ def feeds(policy: Mapping[str, Any]) -> list[str]:
     return [name.strip() for name in policy["metadata"]["annotations"]["reeve.dev/feeds"].split(",")]
 
 
+def _text(value: Any) -> str:
+    return str(value["path"] if isinstance(value, Mapping) else value)
+
+
+def _holds(wanted: Mapping[str, Any], value: Any) -> bool:
+    """One comparison; it holds if it does for any of its values, and one with Not for all of them."""
+    values = wanted["values"]
+    match wanted["operator"]:
+        case "Equal" if isinstance(value, int):
+            return value in {int(one, 0) for one in values}
+        case "NotEqual" if isinstance(value, int):
+            return value not in {int(one, 0) for one in values}
+        case "Equal":
+            return _text(value) in values
+        case "Prefix":
+            return _text(value).startswith(tuple(values))
+        case "Postfix":
+            return _text(value).endswith(tuple(values))
+        case "Mask":
+            return any(value & int(one, 0) for one in values)
+        case "Protocol":
+            return value["protocol"] in values
+        case "NotDPort":
+            return str(value["dport"]) not in values
+        case "NotDAddr":
+            return not any(ip_address(value["daddr"]) in ip_network(one) for one in values)
+    raise NotImplementedError(wanted["operator"])
+
+
+def is_let_through(hook: Traced, values: tuple[Any, ...], caller: int = CALLER) -> bool:
+    """Whether the kernel would tell a call with these arguments: all comparisons of any selector hold.
+
+    A second reading of what is written, beside the compiler of Tetragon that the live tests ask; no kernel runs it.
+    """
+    given = {one["index"]: value for one, value in zip(hook.spec["args"], values, strict=True)}
+    return any(
+        all(_holds(wanted, given[wanted["index"]]) for wanted in selector.get("matchArgs", ()))
+        and all(_holds(wanted, caller) for wanted in selector.get("matchData", ()))
+        for selector in hook.spec["selectors"]
+    )
+
+
 def event_of(hook: Traced, values: tuple[Any, ...], process: Mapping[str, Any]) -> pb.GetEventsResponse:
     """What Tetragon sends: the declared arguments, in their order, with these values; `None` for a `nop`."""
     declared = hook.spec["args"]
@@ -100,6 +147,7 @@ def event_of(hook: Traced, values: tuple[Any, ...], process: Mapping[str, Any]) 
         process=pb.Process(**process),
         function_name=hook.function,
         args=arguments,
+        data=[pb.KprobeArgument(uint_arg=CALLER) for _ in hook.spec.get("data", ())],
         action=pb.KPROBE_ACTION_POST,
         policy_name=hook.policy,
         message=hook.spec["message"],

@@ -1,3 +1,0 @@
-module github.com/cilium/tetragon/api
-
-go 1.26.0

@@ -37,7 +37,7 @@ class Occupancy:
         is_told = False
         while not stop.is_set():
             try:
-                # A record lock: scanning processes, which are forked, do not inherit it.
+                # A record lock: it is this process's alone, whatever its children hold open.
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except (BlockingIOError, PermissionError):

@@ -50,10 +50,12 @@ def piece_of(head: Head, record: bytes) -> Piece | None:
 
 
 class _Sides(msgspec.Struct):
-    """How often clients and servers told one thing, and when last; who of them tells the answer in parts."""
+    """How often clients and servers told one thing, and when last; how many tell its answer in parts, and how many are
+    the other ends of those."""
 
     told: Counter[bool] = msgspec.field(default_factory=Counter)
-    parts: set[bool] = msgspec.field(default_factory=set)
+    parts: Counter[bool] = msgspec.field(default_factory=Counter)
+    echoes: Counter[bool] = msgspec.field(default_factory=Counter)
     last: int = 0
 
 
@@ -215,7 +217,7 @@ class Plaintext:
             )
         if self._is_told_in_parts(exchange, wall_time):
             return None
-        if exchange.is_part:
+        if exchange.is_part or exchange.memory.heard:
             return exchange
         head = f"{exchange.method}\0{exchange.target}".encode()
         has_request = not exchange.is_prompt_told
@@ -236,17 +238,20 @@ class Plaintext:
         return exchange
 
     def _is_told_in_parts(self, exchange: Exchange, wall_time: int) -> bool:
-        """Whether the other end tells this answer part by part; if nobody does yet, this one begins to."""
+        """Whether this is the other end of an exchange whose answer is told part by part: each such has one."""
         if not exchange.is_prompt_told:
             return False
         digest = _digest(f"{exchange.method}\0{exchange.target}".encode(), exchange.told_body)
         sides = self._parts.get(digest)
         if sides is None:
-            return False
+            return bool(exchange.memory.is_echo)
         sides.last = wall_time
-        if exchange.is_part and not sides.parts:
-            sides.parts.add(exchange.is_client)
-        return bool(sides.parts) and exchange.is_client not in sides.parts
+        if exchange.memory.is_echo is None:
+            here, there = exchange.is_client, not exchange.is_client
+            exchange.memory.is_echo = sides.echoes[here] < sides.parts[there]
+            sides.echoes[here] += exchange.memory.is_echo
+            sides.parts[here] += exchange.is_part and not exchange.memory.is_echo
+        return exchange.memory.is_echo
 
     def _is_told(self, head: bytes, content: bytes, *, is_client: bool, wall_time: int) -> bool:
         """Count a part for its side; whether the other side has told as many."""

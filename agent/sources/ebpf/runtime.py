@@ -102,7 +102,8 @@ class PodList:
             self._wanted.clear()
             await asyncio.sleep(seconds)
             await self.ask()
-            if self._asked_for <= self._known.keys():
+            self._asked_for -= self._known.keys()
+            if not self._asked_for:
                 break
 
     async def ask(self) -> None:

@@ -51,11 +51,13 @@ class Heard(NamedTuple):
 class Memory(msgspec.Struct):
     """What is remembered of an exchange that is told in more than one piece; all its copies share it.
 
-    `heard` is what was told of the answer's texts, by their number; `name` is whatever its teller calls it.
+    `heard` is what was told of the answer's texts, by their number; `name` is whatever its teller calls it; `is_echo`
+    is whether another end of it tells its answer, once that is decided.
     """
 
     heard: dict[int, Heard] = {}
     name: str = ""
+    is_echo: bool | None = None
 
 
 class Turn(msgspec.Struct, frozen=True):

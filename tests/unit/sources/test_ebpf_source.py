@@ -192,12 +192,12 @@ class Streaming:
 
     def __init__(self, made, sides):
         self.made, self.sides, self.events = made, sides, []
-        self.places = {side[0]: 0 for side in sides}
+        self.places = {side[2]: 0 for side in sides}
 
     def say(self, data):
         for way, known, number in self.sides:
-            self.events += feed(self.made, way, data, place=self.places[way], known=known, number=number)
-            self.places[way] += len(data)
+            self.events += feed(self.made, way, data, place=self.places[number], known=known, number=number)
+            self.places[number] += len(data)
 
     def run(self):
         for way, known, number in self.sides:
@@ -233,6 +233,17 @@ def test_a_long_answer_that_both_ends_tell_is_told_by_one(made, is_server_first)
     operations = Streaming(made, sides[::-1] if is_server_first else sides).run()
     words, _ = new_words(operations)
     assert words.split() == [word.decode() for word in WORDS]
+
+
+def test_a_long_answer_of_another_server_to_the_same_question_is_told_too(made):
+    """One client and two servers are watched: one server is the client's other end, the other one is nobody's."""
+    other = Known(Process(exec_id="other", pid=3), 0, Resource(pod="other"), "/bin/vllm")
+    operations = Streaming(made, [("received", CLIENT, 7), ("sent", SERVER, 9), ("sent", other, 11)]).run()
+    by_exchange = {}
+    for one in operations:
+        by_exchange.setdefault(one.exchange_id, []).append(one)
+    told = [new_words(one)[0].split() for one in by_exchange.values() if new_words(one)[1]]
+    assert told == [[word.decode() for word in WORDS]] * 2
 
 
 def test_a_long_answer_that_breaks_off_is_told_as_far_as_it_came(made):
